@@ -1,0 +1,79 @@
+"""A hostile test process: warnings are errors (pyproject.toml), fresh memory is NaN, and no test reaches the network."""
+
+import os
+import pathlib
+import socket
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import torch  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DATA = pathlib.Path(os.environ.get("TEMPORAL_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+def _poisoned(make):
+    def made(*args, **kwargs):
+        out = make(*args, **kwargs)
+        if out.is_floating_point() or out.is_complex():
+            with torch.no_grad():
+                out.fill_(float("nan"))
+        return out
+
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _fresh_memory_is_nan(monkeypatch):
+    """A kernel that leaves an element of torch.empty unwritten shows it as NaN."""
+    for name in ("empty", "empty_like", "empty_strided"):
+        monkeypatch.setattr(torch, name, _poisoned(getattr(torch, name)))
+    monkeypatch.setattr(torch.Tensor, "new_empty", _poisoned(torch.Tensor.new_empty))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    connect = socket.socket.connect
+
+    def local_only(self, address):
+        host = address[0] if isinstance(address, tuple) else "local"
+        if isinstance(address, tuple) and host not in ("127.0.0.1", "localhost", "::1"):
+            raise RuntimeError(f"a test tried to reach {host}: tests use the loopback address only")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def _folder(name: str) -> pathlib.Path:
+    path = DATA / name
+    if not path.is_dir():
+        message = f"real recordings are missing: {path} (set TEMPORAL_TEST_DATA)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def fsdd() -> pathlib.Path:
+    """Free Spoken Digit Dataset: DIGIT_SPEAKER_INDEX.wav, 8 kHz."""
+    return _folder("fsdd/recordings")
+
+
+@pytest.fixture(scope="session")
+def arabic() -> pathlib.Path:
+    """Arabic Speech Commands: class folders of FLAC files, one second at 16 kHz, with split lists."""
+    return _folder("arabic_speech_commands")
+
+
+@pytest.fixture(scope="session")
+def speech_commands() -> pathlib.Path:
+    """A small cut of Google Speech Commands v0.01, with split lists."""
+    return _folder("speech_commands_mini")
