@@ -39,7 +39,9 @@ class TrainingStep(nn.Module):
 
 def optimizer_of(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW with three groups: weights; biases and normalisation, which do not decay; delays, with their own rate."""
-    delays = [layer.delay for layer in model.modules() if isinstance(layer, DelayedLinear) and layer.delay.requires_grad]
+    delays = [
+        layer.delay for layer in model.modules() if isinstance(layer, DelayedLinear) and layer.delay.requires_grad
+    ]
     is_delay = {id(p) for p in delays}
     others = [p for p in model.parameters() if p.requires_grad and id(p) not in is_delay]
     settings = recipe.optimizer

@@ -43,7 +43,9 @@ def open_part(recipe: Recipe, part: str, labels: Sequence[str] | None = None) ->
         )
     if data.embedded == "spoken-digits":
         return SpokenDigits(sample_rate=rate, split=part, cache=True)
-    raise ValueError(f"recipe {recipe.name!r} has no embedded data set: say where the recordings are with --data FOLDER")
+    raise ValueError(
+        f"recipe {recipe.name!r} has no embedded data set: say where the recordings are with --data FOLDER"
+    )
 
 
 def fingerprints(dataset: AudioFolder) -> dict[str, str]:

@@ -214,7 +214,6 @@ class _Training:
         return data.path is None or data.validation > 0
 
 
-
 def _open_folder(recipe: Recipe, out: str | os.PathLike | None, resume: bool) -> Run:
     if resume:
         if out is None:
