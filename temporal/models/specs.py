@@ -59,7 +59,7 @@ class Mel:
             fmin=self.fmin,
             fmax=self.fmax,
         )
-        return Chain(mel, Log(self.floor), Normalize(self.n_mels))
+        return Chain(mel, Log(self.floor), Normalize())
 
     @property
     def features(self) -> int:

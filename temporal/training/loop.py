@@ -7,7 +7,6 @@ the same bits as one that was not.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import threading
@@ -90,7 +89,7 @@ class _Training:
             readout=recipe.readout,
             tail=recipe.tail,
         )
-        torch.manualseed_of(seed_of(recipe.seed, "weights"))
+        torch.manual_seed(seed_of(recipe.seed, "weights"))
         self.model = self.spec.build()
         self.sampler = BucketSampler(self.data.durations, recipe.batch_size, seed=recipe.seed)
         self.total_steps = recipe.epochs * len(self.sampler)
@@ -151,13 +150,13 @@ class _Training:
             sigma = self.delays.sigma(step / self.total_steps, self.spec.network.max_delay) if self.delays else None
             if self.delays is not None:
                 self.delays.apply(self.model, step / self.total_steps)
-            torch.manualseed_of(seed_of(self.recipe.seed, "step", step))  # dropout
+            torch.manual_seed(seed_of(self.recipe.seed, "step", step))  # dropout
             loss, right = self.step(batch, here.epoch)
             self.optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(loss)
             self.optimizer.step()
             self.learning_rate.step()
-            here.advance(len(rows), float(loss), int(right))
+            here.advance(len(rows), loss.item(), int(right))
             self.progress.step(here.epoch, here.batch, here.loss, here.accuracy)
             if self.stop and here.batch < len(self.sampler):
                 self._interrupt()
