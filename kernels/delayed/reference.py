@@ -100,9 +100,8 @@ def delay_kernel(
     Shape:
         weight, delay: [O, I] or [O, I, synapses].  Returns [O, I, max_delay + 1].
     """
-    with torch.autocast(weight.device.type, enabled=False):
-        taps = weight.unsqueeze(-1) * spread(delay, sigma, max_delay, kernel)
-        return taps if weight.ndim == 2 else taps.sum(dim=2)
+    taps = weight.unsqueeze(-1) * spread(delay, sigma, max_delay, kernel)
+    return taps if weight.ndim == 2 else taps.sum(dim=2)
 
 
 def delayed_product(history: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -124,4 +123,4 @@ def delayed_product(history: torch.Tensor, kernel: torch.Tensor, bias: torch.Ten
     # take three quarters of the time of F.conv1d, which wants time last.
     picture = history.permute(2, 0, 1).unsqueeze(0)
     y = F.conv2d(picture, kernel.flip(2).unsqueeze(-1), bias)
-    return y.squeeze(0).permute(1, 2, 0)
+    return y.squeeze(0).permute(1, 2, 0).contiguous()  # nothing to do, except for a single input or a permuted history

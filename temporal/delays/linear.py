@@ -163,7 +163,7 @@ class DelayedLinear(nn.Module):
     def _check(self, x: torch.Tensor, state: torch.Tensor | None) -> None:
         if x.ndim != 3 or x.shape[2] != self.in_features:
             raise ValueError(
-                f"DelayedLinear: x has shape {list(x.shape)}, expected [T, B, {self.in_features}]: steps, batch, features"
+                f"DelayedLinear: x has shape {list(x.shape)}, expected [steps, batch, in_features={self.in_features}]"
             )
         cast = torch.is_autocast_enabled(x.device.type) and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
         if not x.is_floating_point() or (x.dtype != self.weight.dtype and not cast):
@@ -176,7 +176,8 @@ class DelayedLinear(nn.Module):
         shape = (self.max_delay, x.shape[1], self.in_features)
         if state.shape != shape:
             raise ValueError(
-                f"DelayedLinear: state has shape {list(state.shape)}, expected {list(shape)}: max_delay, batch, features"
+                f"DelayedLinear: state has shape {list(state.shape)}, expected {list(shape)}: "
+                "the last max_delay inputs of the same batch"
             )
         if state.dtype != x.dtype:
             raise TypeError(f"DelayedLinear: state is {_short(state.dtype)}, x is {_short(x.dtype)}: they must agree")
