@@ -165,7 +165,9 @@ class DelayedLinear(nn.Module):
             raise ValueError(
                 f"DelayedLinear: x has shape {list(x.shape)}, expected [steps, batch, in_features={self.in_features}]"
             )
-        cast = torch.is_autocast_enabled(x.device.type) and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        device = x.device.type
+        cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        cast = cast and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
         if not x.is_floating_point() or (x.dtype != self.weight.dtype and not cast):
             raise TypeError(
                 f"DelayedLinear: x is {_short(x.dtype)}, the weights are {_short(self.weight.dtype)}: "
