@@ -20,9 +20,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import temporal
+from temporal.delays import DelayedLinear
 from temporal.layers._protocol import call, role
+from temporal.neurons import IF, LI, LIF
 
 FEATURES = 6
+
+
+def spiking_network() -> nn.Module:
+    return temporal.Sequential(
+        DelayedLinear(FEATURES, 5, 4).round_(),
+        LIF(2.0),
+        temporal.Dropout(0.3),
+        DelayedLinear(5, FEATURES, 3).round_(),
+        LI(2.0),
+    )
 
 
 @dataclass
@@ -40,9 +52,14 @@ LAYERS = [
     Case("BatchNorm", lambda: temporal.BatchNorm(FEATURES), "exact"),
     Case("Dropout", lambda: temporal.Dropout(0.5), "exact"),
     Case("TimeDistributed", lambda: temporal.TimeDistributed(nn.Linear(FEATURES, FEATURES)), "grid"),
-    Case(
-        "Sequential", lambda: temporal.Sequential(nn.Linear(FEATURES, 5), temporal.BatchNorm(5), nn.Linear(5, FEATURES))
-    ),
+    Case("LIF", lambda: LIF(2.0), "exact", smooth=False),
+    Case("LIF-soft", lambda: LIF(torch.linspace(1.5, 9, FEATURES), v_reset=None, size=FEATURES), "exact", smooth=False),
+    Case("IF", lambda: IF(), "exact", smooth=False),
+    Case("LI", lambda: LI(3.0), "exact"),
+    Case("DelayedLinear", lambda: DelayedLinear(FEATURES, FEATURES, 7)),
+    Case("DelayedLinear-whole", lambda: DelayedLinear(FEATURES, FEATURES, 7).round_(), "grid"),
+    Case("DelayedLinear-0", lambda: DelayedLinear(FEATURES, FEATURES, 0), "grid"),
+    Case("Sequential", spiking_network, "grid", smooth=False),
 ]
 
 every_layer = pytest.mark.parametrize("case", LAYERS, ids=str)
@@ -210,5 +227,5 @@ def test_compiles_in_one_graph(case):
 def test_the_documentation_says_shapes(case):
     kind = type(case.make())
     if kind.__module__.startswith("temporal"):
-        for section in ("Shape:", "Example:"):
-            assert section in (kind.__doc__ or ""), f"{kind.__name__} does not document its {section}"
+        for section in ("Shape:", ">>> "):
+            assert section in (kind.__doc__ or ""), f"{kind.__name__} has no {section!r} in its docstring"
