@@ -1,1 +1,13 @@
-""""""
+"""Front ends: a waveform in, frames out, whole or as a stream.
+
+Each is a plain `nn.Module`, `[..., samples] -> [..., bins, frames]`, with `.hop_length`, `.latency`,
+`.frames(samples)`, `.stream(chunk, state)` and `.flush(state)`. `Chain` puts several together.
+"""
+
+from .chain import Chain
+from .fourier import STFT
+from .levels import AmplitudeToDB, Log
+from .mel import MelSpectrogram
+from .normalize import Normalize
+
+__all__ = ["STFT", "AmplitudeToDB", "Chain", "Log", "MelSpectrogram", "Normalize"]

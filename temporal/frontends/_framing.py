@@ -1,0 +1,148 @@
+"""How a signal is cut into overlapping windows: whole, or chunk by chunk with the same windows."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._arguments import choice, positive_int
+
+__all__ = ["Framing", "FramingState", "check_count"]
+
+
+class FramingState(NamedTuple):
+    """What a stream of windows carries from one chunk to the next."""
+
+    samples: Tensor  # [..., k]: the padded signal's end, as much of it as later windows need
+    start: int  # where the next window begins, from samples[..., 0] on; beyond the end if windows leave gaps
+    read: int  # samples of the signal so far, padding not counted
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Window t covers the samples from `t * hop_length - n_fft // 2` on (from `t * hop_length` with `center=False`)."""
+
+    owner: str  # the class that errors name
+    n_fft: int
+    hop_length: int
+    center: bool
+    pad_mode: str
+
+    def __post_init__(self) -> None:
+        positive_int(self.owner, "n_fft", self.n_fft, "samples")
+        positive_int(self.owner, "hop_length", self.hop_length, "samples")
+        choice(self.owner, "pad_mode", self.pad_mode, ("constant", "reflect"))
+
+    @property
+    def pad(self) -> int:
+        """Samples of padding on each side."""
+        return self.n_fft // 2 if self.center else 0
+
+    @property
+    def latency(self) -> int:
+        """Window t is complete when `t * hop_length + latency` samples have been read."""
+        return self.n_fft - self.pad
+
+    def count(self, samples: int | Tensor) -> int | Tensor:
+        """The number of windows in a signal of so many samples."""
+        samples = check_count(self.owner, samples)
+        beyond_first = samples + 2 * self.pad - self.n_fft
+        if isinstance(samples, Tensor):
+            windows = 1 + torch.div(beyond_first, self.hop_length, rounding_mode="floor")
+            return torch.where(torch.lt(beyond_first, 0), 0, windows)
+        return 0 if beyond_first < 0 else 1 + beyond_first // self.hop_length
+
+    def whole(self, wave: Tensor) -> Tensor:
+        """[..., samples] -> [..., windows, n_fft], a view of the padded signal."""
+        self._check_length(wave.shape[-1])
+        if self.pad:
+            if self.pad_mode == "reflect":
+                # Not torch's reflect padding: on CUDA its backward pass adds in an order that changes from run to run.
+                wave = torch.cat((self._reflect_left(wave), wave, self._reflect_right(wave)), -1)
+            else:
+                wave = torch.nn.functional.pad(wave, (self.pad, self.pad))
+        return self._cut(wave)
+
+    def stream(self, chunk: Tensor, state: FramingState | None) -> tuple[Tensor, FramingState]:
+        """The windows that `chunk` completes, and what the next ones need."""
+        if state is None:
+            zeros = 0 if self.pad_mode == "reflect" else self.pad
+            state = FramingState(chunk.new_zeros((*chunk.shape[:-1], zeros)), 0, 0)
+        self._check_state(chunk, state)
+        samples = torch.cat((state.samples, chunk), -1)
+        before, read = state.read, state.read + chunk.shape[-1]
+        if self._reflects and before <= self.pad:
+            if read <= self.pad:  # the reflection at the left end is not known yet
+                return self._cut(samples[..., :0]), FramingState(samples, 0, read)
+            samples = torch.cat((self._reflect_left(samples), samples), -1)
+        return self._advance(samples, state.start, read)
+
+    def flush(self, state: FramingState | None) -> tuple[Tensor, None]:
+        """The windows that reach beyond the end of the signal."""
+        if state is None:
+            raise ValueError(f"{self.owner}: flush needs the state that stream returned; nothing has been streamed yet")
+        self._check_length(state.read)
+        samples = state.samples
+        if self.pad:
+            right = (
+                self._reflect_right(samples) if self._reflects else samples.new_zeros((*samples.shape[:-1], self.pad))
+            )
+            samples = torch.cat((samples, right), -1)
+        return self._advance(samples, state.start, state.read)[0], None
+
+    @property
+    def _reflects(self) -> bool:
+        return self.pad_mode == "reflect" and self.pad > 0
+
+    def _reflect_left(self, wave: Tensor) -> Tensor:
+        return wave[..., 1 : self.pad + 1].flip(-1)
+
+    def _reflect_right(self, wave: Tensor) -> Tensor:
+        return wave[..., wave.shape[-1] - self.pad - 1 : -1].flip(-1)
+
+    def _cut(self, samples: Tensor) -> Tensor:
+        if samples.shape[-1] < self.n_fft:
+            return samples.new_zeros((*samples.shape[:-1], 0, self.n_fft))
+        return samples.unfold(-1, self.n_fft, self.hop_length)
+
+    def _advance(self, samples: Tensor, start: int, read: int) -> tuple[Tensor, FramingState]:
+        windows = self._cut(samples[..., start:])
+        start += windows.shape[-2] * self.hop_length
+        needed = self.pad + 1 if self._reflects else 0  # at the right end, the last samples are reflected
+        drop = max(0, min(start, samples.shape[-1] - needed))
+        # A copy, because a view would keep the whole chunk alive.
+        return windows, FramingState(samples[..., drop:].clone(), start - drop, read)
+
+    def _check_length(self, samples: int) -> None:
+        if not self.center and samples < self.n_fft:
+            raise ValueError(
+                f"{self.owner}: n_fft={self.n_fft} is longer than the signal ({samples} samples) and center=False pads "
+                "nothing; use center=True, a shorter n_fft, or a longer signal"
+            )
+        if self._reflects and samples <= self.pad:
+            raise ValueError(
+                f"{self.owner}: pad_mode='reflect' with n_fft={self.n_fft} reflects {self.pad} samples, so the signal "
+                f"must have at least {self.pad + 1}, not {samples}; use pad_mode='constant'"
+            )
+
+    def _check_state(self, chunk: Tensor, state: FramingState) -> None:
+        kept = state.samples
+        if kept.shape[:-1] != chunk.shape[:-1] or kept.dtype != chunk.dtype:
+            raise ValueError(
+                f"{self.owner}: a chunk {list(chunk.shape)} of {chunk.dtype} does not continue a stream of "
+                f"{[*kept.shape[:-1], '...']} of {kept.dtype}; start a new stream with state=None"
+            )
+
+
+def check_count(owner: str, count: int | Tensor) -> int | Tensor:
+    """A number of samples or frames: an int of at least 0, or an integer tensor (whose values are not looked at)."""
+    if isinstance(count, Tensor):
+        if count.is_floating_point() or count.is_complex() or count.dtype is torch.bool:
+            raise TypeError(f"{owner}: frames() was given {count.dtype}; give an int or an integer tensor")
+        return count.long()
+    if isinstance(count, bool) or not hasattr(count, "__index__"):
+        raise TypeError(f"{owner}: frames() was given {count!r}; give an int or an integer tensor")
+    if count < 0:
+        raise ValueError(f"{owner}: frames({count}): a length is not negative")
+    return int(count)

@@ -1,0 +1,145 @@
+"""Several front ends as one."""
+
+import math
+from collections import OrderedDict
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Chain"]
+
+
+class Chain(nn.Sequential):
+    """Front ends one after the other: what one gives, the next reads.
+
+    It is an `nn.Sequential` (names, indices and slices included) with the front ends' protocol on top: `.frames`,
+    `.hop_length` and `.latency` of the whole, and `.stream` if every stage streams. Any other module that maps frames
+    to frames can be a stage too, but then the chain has none of these.
+
+    Args:
+        stages: modules, or one OrderedDict of them; at least one.
+    Shape:
+        wave: what the first stage reads, [..., samples].  Returns what the last gives, [..., bins, frames].
+    Raises:
+        TypeError: a stage that is not a module.
+        ValueError: no stage; a stage that reads samples after one that gives frames; `.stream` with a stage that cannot
+            (the error names it and the variant that can).
+    Example:
+        >>> import torch
+        >>> from temporal.frontends import Chain, Log, MelSpectrogram, Normalize
+        >>> mel = MelSpectrogram(16000, n_fft=512, hop_length=160, n_mels=40)
+        >>> chain = Chain(mel, Log(), Normalize(mean=-5.0, std=2.0))
+        >>> chain(torch.randn(16000)).shape, chain.hop_length, chain.latency
+        (torch.Size([40, 101]), 160, 256)
+        >>> frames, state = chain.stream(torch.randn(1000))
+        >>> frames.shape
+        torch.Size([40, 5])
+    """
+
+    def __init__(self, *stages: nn.Module | OrderedDict[str, nn.Module]) -> None:
+        first = stages[0] if len(stages) == 1 else None
+        modules: list[Any] = list(first.values()) if isinstance(first, OrderedDict) else list(stages)
+        if not modules:
+            raise ValueError("Chain: give at least one front end")
+        for index, stage in enumerate(modules):
+            if not isinstance(stage, nn.Module):
+                raise TypeError(f"Chain: stage {index} is a {type(stage).__name__}, not a module")
+        _check_order(modules)
+        super().__init__(*stages)
+
+    @property
+    def reads(self) -> str | None:
+        """What the first stage reads: "samples" or "frames"."""
+        return getattr(self[0], "reads", None)
+
+    @property
+    def gives(self) -> str | None:
+        """What the last stage gives: "samples" or "frames"."""
+        return getattr(self[-1], "gives", None)
+
+    @property
+    def hop_length(self) -> int:
+        """Steps of the input (samples) from one frame to the next."""
+        return math.prod(self._of_each("hop_length"))
+
+    @property
+    def latency(self) -> int:
+        """Steps of the input (samples): frame t is complete when `t * hop_length + latency` of them have been read."""
+        total, step = 0, 1
+        for latency, hop in zip(self._of_each("latency"), self._of_each("hop_length"), strict=True):
+            total, step = total + latency * step, step * hop
+        return total
+
+    @property
+    def sample_rate(self) -> float | None:
+        """In Hz, from the first stage that knows it."""
+        return next((rate for stage in self if (rate := getattr(stage, "sample_rate", None)) is not None), None)
+
+    @property
+    def pad_mode(self) -> str | None:
+        """How the signal is continued at its ends, from the first stage that does so."""
+        return next((mode for stage in self if (mode := getattr(stage, "pad_mode", None)) is not None), None)
+
+    def frames(self, samples: int | Tensor) -> int | Tensor:
+        """The exact number of frames that so many samples give; an int, or an integer tensor of any shape."""
+        for count in self._of_each("frames"):
+            samples = count(samples)
+        return samples
+
+    @property
+    def stream_obstacle(self) -> str | None:
+        """Which stage cannot stream, why, and which variant can; None when all do."""
+        for name, stage in self._modules.items():
+            if not hasattr(stage, "stream"):
+                return f"stage {name} ({type(stage).__name__}) has no .stream"
+            obstacle = getattr(stage, "stream_obstacle", None)
+            if obstacle is not None:
+                return f"stage {name} ({type(stage).__name__}): {obstacle}"
+        return None
+
+    def stream(self, chunk: Tensor, state: tuple[Any, ...] | None = None) -> tuple[Tensor, tuple[Any, ...]]:
+        """The frames that are complete now, and the states of the stages."""
+        self._check_streams()
+        states = []
+        for stage, before in zip(self._stages(), [None] * len(self) if state is None else state, strict=True):
+            chunk, after = stage.stream(chunk, before)
+            states.append(after)
+        return chunk, tuple(states)
+
+    def flush(self, state: tuple[Any, ...]) -> tuple[Tensor, None]:
+        """The frames that waited in any stage: each is given what the stage before it had left, and flushed in turn."""
+        self._check_streams()
+        if state is None:
+            raise ValueError("Chain: flush needs the state that stream returned; nothing has been streamed yet")
+        stages = self._stages()
+        left, _ = stages[0].flush(state[0])
+        for stage, before in zip(stages[1:], state[1:], strict=True):
+            now, after = stage.stream(left, before)
+            last, _ = stage.flush(after)
+            left = torch.cat((now, last), -1)
+        return left, None
+
+    def _stages(self) -> list[Any]:
+        return list(self)
+
+    def _of_each(self, attribute: str) -> list[Any]:
+        for name, stage in self._modules.items():
+            if not hasattr(stage, attribute):
+                raise ValueError(f"Chain: stage {name} ({type(stage).__name__}) has no .{attribute}")
+        return [getattr(stage, attribute) for stage in self]
+
+    def _check_streams(self) -> None:
+        if self.stream_obstacle is not None:
+            raise ValueError(f"Chain: {self.stream_obstacle}")
+
+
+def _check_order(stages: list[nn.Module]) -> None:
+    for index, (before, stage) in enumerate(pairwise(stages), 1):
+        given, read = getattr(before, "gives", None), getattr(stage, "reads", None)
+        if given and read and given != read:
+            raise ValueError(
+                f"Chain: stage {index} ({type(stage).__name__}) reads {read}, but stage {index - 1} "
+                f"({type(before).__name__}) gives {given}"
+            )
