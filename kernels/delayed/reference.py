@@ -43,6 +43,8 @@ def bounded(delay: torch.Tensor, max_delay: int) -> torch.Tensor:
 
 
 class _Bounded(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(delay, max_delay):
         return delay.clamp(0, max_delay)
@@ -50,7 +52,6 @@ class _Bounded(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         delay, max_delay = inputs
-        # Two masks, not the delay itself: the layer may project the parameter in place between forward and backward.
         ctx.save_for_backward(delay <= 0, delay >= max_delay)
 
     @staticmethod

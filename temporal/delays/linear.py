@@ -54,7 +54,8 @@ class DelayedLinear(nn.Module):
         Hammouamri, Khalfaoui-Hassani, Masquelier, "Learning delays in spiking neural networks using dilated
         convolutions with learnable spacings", ICLR 2024. Values and gradients equal those of dcls 0.1.1,
         `Dcls1d(version="gauss")` with L = max_delay + 1 taps: |SIG| = sigma - 0.27, P = max_delay - L // 2 - delay,
-        left padding L - 1.
+        left padding L - 1. Not so where dcls errs: with an even L its clamped P reaches a tap that does not exist, where
+        the synapse vanishes, and its triangles ("v1", "max") have no gradient at whole steps.
 
     Example:
         >>> layer = DelayedLinear(in_features=40, out_features=128, max_delay=24)
@@ -143,11 +144,12 @@ class DelayedLinear(nn.Module):
         text += f", kernel={self.kernel!r}, bias={self.bias is not None}"
         return text if self.delay.requires_grad else text + ", learn_delays=False"
 
-    @torch.no_grad()
     def _project(self) -> None:
-        self.delay.clamp_(0, self.max_delay)
+        # Through .data: what an earlier chunk saved for its backward is in range, so autograd has nothing to object to.
+        delay = self.delay.data
+        delay.clamp_(0, self.max_delay)
         if self._whole_steps:
-            self.delay.copy_(nearest(self.delay))
+            delay.copy_(nearest(delay))
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
         self._project()  # an optimiser's last step may have left a delay outside
@@ -167,8 +169,7 @@ class DelayedLinear(nn.Module):
             )
         device = x.device.type
         cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        cast = cast and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
-        if not x.is_floating_point() or (x.dtype != self.weight.dtype and not cast):
+        if x.dtype != self.weight.dtype and not (x.is_floating_point() and cast):
             raise TypeError(
                 f"DelayedLinear: x is {_short(x.dtype)}, the weights are {_short(self.weight.dtype)}: "
                 f"use x.to({self.weight.dtype}), or layer.to(dtype) for another precision"

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from temporal.datasets import AudioFolder, Batch, BucketSampler, collate
+from temporal.datasets import Batch, BucketSampler, collate
 from temporal.models import ModelSpec, save
 
 from ._checkpoint import Position, restore_checkpoint, save_checkpoint
@@ -62,9 +62,11 @@ def train(
         Interrupted: Ctrl-C; resume later.
     """
     progress = progress or Progress.silent()
-    run = _open_folder(recipe, out, resume)
-    progress.say(f"run folder: {run.folder}")
+    run = _resumed(recipe, out) if resume else _fresh(recipe, out)
     training = _Training(run, recipe, device, progress)
+    if not resume:
+        training.begin()
+    progress.say(f"run folder: {run.folder}")
     training.fit()
     training.finish()
     return run
@@ -110,9 +112,14 @@ class _Training:
             )
         else:
             fit_normalisation(self.model, self.data)
-            write_json(run.training_files, fingerprints(self.data))
         self.step, self.optimizer = self.fabric.setup(TrainingStep(self.model, recipe), optimizer)
         self.delays = delay_schedule(recipe, self.model)
+
+    def begin(self) -> None:
+        """Make the run folder, now that everything that could be refused was not."""
+        self.run.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.run.training_files, fingerprints(self.data))
+        self.recipe.to_toml(self.run.recipe_file)  # last: a folder with a recipe is a run
 
     def fit(self) -> None:
         """Train from where the run stands to its last epoch."""
@@ -213,22 +220,23 @@ class _Training:
         return data.path is None or data.validation > 0
 
 
-def _open_folder(recipe: Recipe, out: str | os.PathLike | None, resume: bool) -> Run:
-    if resume:
-        if out is None:
-            raise ValueError("train: resume=True needs out, the folder of the run to continue")
-        run = Run.open(out)
-        changed = differences(run.recipe(), recipe)
-        if changed:
-            list_of = ", ".join(f"{key} (there {theirs!r}, here {ours!r})" for key, (theirs, ours) in changed.items())
-            raise ValueError(f"{out}: cannot be resumed, it is a run of another recipe: {list_of}")
-        return run
+def _fresh(recipe: Recipe, out: str | os.PathLike | None) -> Run:
+    """The run to be made; its folder is made only when training can begin."""
     folder = Path(out) if out is not None else Path("runs") / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder}: exists already; continue that run with --resume, or choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder)
-    recipe.to_toml(run.recipe_file)
+    return Run(folder)
+
+
+def _resumed(recipe: Recipe, out: str | os.PathLike | None) -> Run:
+    """The run to be continued, which must be of the same recipe."""
+    if out is None:
+        raise ValueError("train: resume=True needs out, the folder of the run to continue")
+    run = Run.open(out)
+    changed = differences(run.recipe(), recipe)
+    if changed:
+        list_of = ", ".join(f"{key} (there {theirs!r}, here {ours!r})" for key, (theirs, ours) in changed.items())
+        raise ValueError(f"{out}: cannot be resumed, it is a run of another recipe: {list_of}")
     return run
 
 
