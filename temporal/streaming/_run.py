@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from temporal.delays import DelayedLinear
 from temporal.layers import Model, to_steps
 from temporal.layers._protocol import call, role
 
@@ -31,7 +32,7 @@ class Run:
         if role(model.readout).state is None:
             kind = type(model.readout).__name__
             raise TypeError(f"Stream: the readout {kind} takes no state, so it cannot go on from chunk to chunk")
-        self._model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._model = _frozen(model)
         self._role = role(model.network)
         tensors = (t for t in chain(model.parameters(), model.buffers()) if t.is_floating_point())
         first = next(tensors, torch.zeros(0))
@@ -130,3 +131,13 @@ class Run:
             if not hasattr(frontend, name):
                 raise TypeError(f"Stream: the front end {type(frontend).__name__} cannot stream: it has no {name}")
         return frontend  # type: ignore[return-value]
+
+
+def _frozen(model: Model) -> Model:
+    """A copy in evaluation mode, in which what follows from the weights alone is worked out once, not in every chunk."""
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    for layer in model.modules():
+        if isinstance(layer, DelayedLinear):
+            kernel = layer.effective_kernel()
+            layer.effective_kernel = lambda kernel=kernel: kernel  # type: ignore[method-assign]
+    return model
