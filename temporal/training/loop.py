@@ -137,7 +137,7 @@ class _Training:
         if self.run.result_file.is_file():
             return
         test = open_part(self.recipe, "test", self.data.labels)
-        with self.progress.evaluating(len(test)) as done:
+        with self.progress.evaluating() as done:
             result = predict(self.model, test, progress=done)
         from .pictures import draw
 
