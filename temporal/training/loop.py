@@ -213,7 +213,10 @@ class _Training:
 
     def _interrupt(self) -> None:
         self._save()
-        raise Interrupted(f"stopped in epoch {self.position.epoch + 1} of {self.recipe.epochs}")
+        raise Interrupted(
+            f"stopped in epoch {self.position.epoch + 1} of {self.recipe.epochs}; continue with --resume --out "
+            f"{self.run.folder}"
+        )
 
     def _has_validation(self) -> bool:
         data = self.recipe.data
