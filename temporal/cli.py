@@ -108,7 +108,7 @@ def evaluate(
     from temporal.training import evaluate as run_evaluation
 
     progress = Progress()
-    with progress.evaluating(None) as done:
+    with progress.evaluating() as done:
         result = run_evaluation(run, data, split, on_error=on_error, progress=done)
     for message in result.messages:
         progress.say(message)
@@ -117,36 +117,50 @@ def evaluate(
 
 @app.command
 def stream(
-    run: Path, /, *, input: Path, chunk: float = 0.02, threshold: float = 0.5, window: float = 1.0, json: Flag = False
+    run: Path,
+    /,
+    *,
+    input: Path,
+    chunk: float = 0.02,
+    window: float = 1.0,
+    threshold: float = 0.5,
+    refractory: float = 0.5,
+    json: Flag = False,
 ) -> None:
     """Run a trained network over a recording of any length, chunk by chunk, and print what it hears.
 
-    Prints a line an event, LABEL SCORE START END (seconds), as they come, and at the end `file: LABEL SCORE`: the
-    decision over the whole file, equal to that of `temporal evaluate`.
+    Prints a line an event as it comes, START END LABEL SCORE (times in seconds), and at the end `file: LABEL SCORE`:
+    the decision over the whole file, equal to that of `temporal evaluate`.
 
     Args:
         run: a run folder.
         input: an audio file.
-        chunk: length of a chunk, in seconds.
-        threshold: an event's softmax over the last window must reach it, 0..1.
-        window: seconds of output that a decision looks back on.
+        chunk: length of a chunk, in seconds; the answers do not depend on it.
+        window: seconds of output that an event looks back on.
+        threshold: an event's score, the softmax of the readout over the window, must lie above it, 0..1.
+        refractory: seconds of silence after an event.
         json: print one JSON object at the end instead.
     """
+    from temporal.datasets import read_header
     from temporal.models import deploy, load
-    from temporal.streaming import stream_file
+    from temporal.streaming import Event, stream_file
 
-    events = []
-    heard = stream_file(deploy(load(run)), input, chunk=chunk, threshold=threshold, window=window)
-    for event in heard:
-        events.append(event._asdict())
-        if not json:
-            print(f"{event.start:8.2f} {event.end:8.2f}  {event.label}  {event.score:.3f}", flush=True)
-    for message in heard.messages:
-        print(message, file=sys.stderr)
+    model = deploy(load(run))
+    events, decision = [], None
+    for heard in stream_file(model, input, chunk, window=window, threshold=threshold, refractory=refractory):
+        if isinstance(heard, Event):
+            events.append(heard._asdict())
+            if not json:
+                print(f"{heard.start:8.2f} {heard.end:8.2f}  {heard.label}  {heard.score:.3f}", flush=True)
+        else:
+            decision = heard
+    rate = read_header(input).sample_rate
+    if rate != model.sample_rate:
+        print(f"{input}: resampled from {rate} Hz to {model.sample_rate} Hz", file=sys.stderr)
     if json:
-        print(_json.dumps({"events": events, "label": heard.label, "score": heard.score}, ensure_ascii=False))
+        print(_json.dumps({"events": events, **decision._asdict()}, ensure_ascii=False))
     else:
-        print(f"file: {heard.label} {heard.score:.6f}")
+        print(f"file: {decision.label} {decision.score:.6f}")
 
 
 @app.command

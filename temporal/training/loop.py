@@ -137,7 +137,7 @@ class _Training:
         if self.run.result_file.is_file():
             return
         test = open_part(self.recipe, "test", self.data.labels)
-        with self.progress.evaluating(len(test)) as done:
+        with self.progress.evaluating() as done:
             result = predict(self.model, test, progress=done)
         from .pictures import draw
 
@@ -213,7 +213,10 @@ class _Training:
 
     def _interrupt(self) -> None:
         self._save()
-        raise Interrupted(f"stopped in epoch {self.position.epoch + 1} of {self.recipe.epochs}")
+        raise Interrupted(
+            f"stopped in epoch {self.position.epoch + 1} of {self.recipe.epochs}; continue with --resume --out "
+            f"{self.run.folder}"
+        )
 
     def _has_validation(self) -> bool:
         data = self.recipe.data

@@ -47,10 +47,10 @@ class Progress:
             yield
 
     @contextlib.contextmanager
-    def evaluating(self, total: int) -> Iterator[Callable[[int, int], None]]:
-        """Around an evaluation; gives the function to call with (done, total)."""
-        with self._shown("evaluating", total):
-            yield lambda done, _: self._move(done, "")
+    def evaluating(self) -> Iterator[Callable[[int, int], None]]:
+        """Around an evaluation; gives the function to call with (recordings done, recordings in all)."""
+        with self._shown("evaluating", None):
+            yield lambda done, total: self._move(done, "", total)
 
     def step(self, epoch: int, batch: int, loss: float, accuracy: float) -> None:
         """A training step ended; loss and accuracy are the epoch's so far."""
@@ -71,7 +71,7 @@ class Progress:
         self.say("  ".join(parts))
 
     @contextlib.contextmanager
-    def _shown(self, what: str, total: int) -> Iterator[None]:
+    def _shown(self, what: str, total: int | None) -> Iterator[None]:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -86,6 +86,6 @@ class Progress:
             finally:
                 self._bar = None
 
-    def _move(self, done: int, more: str) -> None:
+    def _move(self, done: int, more: str, total: int | None = None) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, more=more)
+            self._bar.update(self._task, completed=done, more=more, total=total)

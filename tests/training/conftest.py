@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from temporal.models import DelayedLIF, Mel
-from temporal.training import Augment, Data, Optimizer, Recipe
+from temporal.training import Augment, Data, Optimizer, Recipe, train
 
 TONES = {"low": 300.0, "mid": 900.0, "high": 2500.0}
 SPEAKERS = {"ann": 1.0, "bob": 1.15}
@@ -43,3 +43,9 @@ def small(tones):
         epochs=8,
         batch_size=8,
     )
+
+
+@pytest.fixture(scope="session")
+def trained(small, tmp_path_factory):
+    """That recipe, trained; tests leave the run as it is."""
+    return train(small, tmp_path_factory.mktemp("runs") / "whole", device="cpu")

@@ -12,11 +12,6 @@ import temporal
 from temporal.training import Interrupted, Progress, Run, evaluate, train
 
 
-@pytest.fixture(scope="module")
-def trained(small, tmp_path_factory):
-    return train(small, tmp_path_factory.mktemp("runs") / "whole", device="cpu")
-
-
 class StopAfter(Progress):
     """Presses Ctrl-C during a given training step."""
 
