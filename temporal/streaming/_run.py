@@ -1,7 +1,7 @@
 """A model's front end, network and readout, each with its state: a signal piece by piece in, the network's outputs out."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -25,7 +25,8 @@ class Run:
     Attributes:
         like: an empty tensor in the dtype and on the device of the model.
         features: the shape of one step [*features], known from the front end or from the first piece.
-        classes: of the network's output, known when `features` is.
+        classes: of the network's output; 0 until `features` is known.
+        hop, ahead: of the front end, samples from step to step and of look-ahead; 1 and 0 without one.
     """
 
     def __init__(self, model: Model) -> None:
@@ -38,14 +39,17 @@ class Run:
         first = next(tensors, torch.zeros(0))
         self.like = first.new_zeros(0)
         self.features: tuple[int, ...] | None = None
-        self.classes: int | None = None
+        self.classes = 0
         self._frontend: Any = None  # the states
         self._network: Any = None
         self._readout: Any = None
         self._network_like: Any = None  # the states after one step, for their shapes
         self._readout_like: Any = None
-        if model.frontend is not None:
-            frames, self._frontend = self._streaming_frontend().stream(self.like.new_zeros(1, 0))  # type: ignore[operator]
+        self.hop, self.ahead = 1, 0
+        self._front = _checked(self._model.frontend)
+        if self._front is not None:
+            self.hop, self.ahead = int(self._front.hop_length), int(self._front.latency)
+            frames, self._frontend = self._front.stream(self.like.new_zeros(1, 0))
             self.prepare(tuple(to_steps(frames).shape[2:]))
 
     @property
@@ -75,9 +79,9 @@ class Run:
     def advance(self, piece: Tensor) -> Tensor:
         """piece: [samples], or [T, *features] without a front end.  Returns the outputs [steps, classes] that are new."""
         piece = piece.to(self.like)
-        if self._model.frontend is None:
+        if self._front is None:
             return self._through(piece.unsqueeze(1))
-        frames, self._frontend = self._model.frontend.stream(piece.unsqueeze(0), self._frontend)  # type: ignore[operator]
+        frames, self._frontend = self._front.stream(piece.unsqueeze(0), self._frontend)
         return self._through(to_steps(frames))
 
     def end(self) -> tuple[Tensor, Tensor | None]:
@@ -88,8 +92,8 @@ class Run:
             [classes] of the whole, None if no step ever said how many there are.
         """
         outputs = []
-        if self._model.frontend is not None:
-            frames, self._frontend = self._model.frontend.flush(self._frontend)  # type: ignore[operator]
+        if self._front is not None:
+            frames, self._frontend = self._front.flush(self._frontend)
             outputs.append(self._through(to_steps(frames)))
         if self.features is None:
             return self.like.new_zeros(0, 0), None
@@ -106,10 +110,10 @@ class Run:
 
     def load(self, flat: Mapping[str, Any]) -> None:
         """Take over the state that another run gave."""
-        features = []
+        features: list[int] = []
         while f"features.{len(features)}" in flat:
             features.append(int(flat[f"features.{len(features)}"]))
-        if features or self._model.frontend is not None:
+        if features or self._front is not None:
             self.prepare(tuple(features))
         device = self.like.device
         network = rebuild("network", flat, self._network_like, same_shape=True, device=device)
@@ -125,12 +129,13 @@ class Run:
         _, self._readout = self.readout(y, self._readout)
         return y[:, 0]
 
-    def _streaming_frontend(self) -> nn.Module:
-        frontend = self._model.frontend
-        for name in ("stream", "flush", "hop_length", "latency"):
-            if not hasattr(frontend, name):
-                raise TypeError(f"Stream: the front end {type(frontend).__name__} cannot stream: it has no {name}")
-        return frontend  # type: ignore[return-value]
+
+def _checked(frontend: nn.Module | None) -> Any:
+    """The front end, if it has what a stream calls (which nn.Module does not declare, hence Any)."""
+    for name in () if frontend is None else ("stream", "flush", "hop_length", "latency"):
+        if not hasattr(frontend, name):
+            raise TypeError(f"Stream: the front end {type(frontend).__name__} cannot stream: it has no {name}")
+    return frontend
 
 
 def _frozen(model: Model) -> Model:
@@ -138,6 +143,9 @@ def _frozen(model: Model) -> Model:
     model = copy.deepcopy(model).eval().requires_grad_(False)
     for layer in model.modules():
         if isinstance(layer, DelayedLinear):
-            kernel = layer.effective_kernel()
-            layer.effective_kernel = lambda kernel=kernel: kernel  # type: ignore[method-assign]
+            layer.effective_kernel = _constant(layer.effective_kernel())  # type: ignore[method-assign]
     return model
+
+
+def _constant(value: Tensor) -> Callable[[], Tensor]:
+    return lambda: value

@@ -108,8 +108,7 @@ class Stream:
         own_rate, self._rate = _rates(model, sample_rate)
         with torch.inference_mode():
             self._run = Run(model)
-        hop, ahead = (model.frontend.hop_length, model.frontend.latency) if self._samples else (1, 0)  # type: ignore[union-attr]
-        self._hop, self._own_rate = int(hop), own_rate  # type: ignore[arg-type]
+        self._own_rate = own_rate
         step = self._seconds(1)
         self._settings: dict[str, int | float] = {
             "step_seconds": step,
@@ -126,13 +125,13 @@ class Stream:
         self._pushed = 0  # samples, or steps without a front end
         self._finished = False
         self._labels = model.labels
-        self.latency = float(ahead) / own_rate + step + (self._resampler.latency if self._resampler else 0.0)
+        self.latency = self._run.ahead / own_rate + step + (self._resampler.latency if self._resampler else 0.0)
         self.whole: Tensor | None = None
 
     @property
     def labels(self) -> list[str]:
         """The names of the classes; without names and front end, empty until the first push."""
-        return list(self._labels) if self._labels is not None else [str(c) for c in range(self._run.classes or 0)]
+        return list(self._labels) if self._labels is not None else [str(c) for c in range(self._run.classes)]
 
     @property
     def scores(self) -> dict[str, float]:
@@ -230,7 +229,7 @@ class Stream:
         ]
 
     def _seconds(self, steps: int) -> float:
-        return steps * self._hop / self._own_rate
+        return steps * self._run.hop / self._own_rate
 
     def _refuse_finished(self, method: str) -> None:
         if self._finished:
