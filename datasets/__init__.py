@@ -18,3 +18,8 @@ if __name__ == "datasets":
         raise ModuleNotFoundError(f"No module named {__name__!r} (this project's is temporal.datasets)", name=__name__)
     sys.modules["datasets"] = _module = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(_module)
+else:
+    from .audio import Audio, AudioError, AudioHeader, read_audio, read_header
+    from .folder import AudioFolder, Recording
+
+    __all__ = ["Audio", "AudioError", "AudioFolder", "AudioHeader", "Recording", "read_audio", "read_header"]

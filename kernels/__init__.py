@@ -18,3 +18,7 @@ if __name__ == "kernels":
         raise ModuleNotFoundError(f"No module named {__name__!r} (this project's is temporal.kernels)", name=__name__)
     sys.modules["kernels"] = _module = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(_module)
+else:
+    from ._dispatch import use
+
+    __all__ = ["use"]

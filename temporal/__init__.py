@@ -30,8 +30,9 @@ _HOME = {
 }
 
 __all__ = [
-    "BatchNorm", "Dropout", "Model", "Sequential", "TimeDistributed", "load", "to_steps",
-    "analysis", "datasets", "delays", "frontends", "kernels", "layers", "models", "neurons", "streaming", "training",
+    "BatchNorm", "Dropout", "Model", "Sequential", "TimeDistributed",
+    "analysis", "datasets", "delays", "frontends", "kernels", "layers", "load", "models", "neurons", "streaming",
+    "to_steps", "training",
 ]  # fmt: skip
 
 

@@ -1,1 +1,6 @@
-""""""
+"""Layers whose synapses have learned delays, and the schedule by which the delays become whole steps."""
+
+from .linear import DelayedLinear
+from .schedule import DelaySchedule
+
+__all__ = ["DelaySchedule", "DelayedLinear"]

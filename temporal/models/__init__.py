@@ -1,1 +1,7 @@
-""""""
+"""Named networks put together from the layers, the file a trained one lives in, and the form it is deployed in."""
+
+from .checkpoint import load, read_spec, save
+from .deploy import deploy
+from .specs import DelayedLIF, Mel, ModelSpec
+
+__all__ = ["DelayedLIF", "Mel", "ModelSpec", "deploy", "load", "read_spec", "save"]

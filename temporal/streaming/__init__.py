@@ -1,1 +1,6 @@
-""""""
+"""Running a trained network on a live signal, with the answers of the whole recording."""
+
+from .files import Decision, stream_file
+from .stream import Event, Stream
+
+__all__ = ["Decision", "Event", "Stream", "stream_file"]

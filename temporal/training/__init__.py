@@ -1,1 +1,43 @@
-""""""
+"""Recipes, and the loop that trains them. Reading and changing a recipe loads no torch; training does."""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from .recipe import Augment, Data, Delays, Optimizer, Recipe
+from .recipes import find_recipe, recipes
+from .run import Run
+
+if _TYPE_CHECKING:
+    from .evaluation import Result, evaluate
+    from .loop import Interrupted, train
+    from .progress import Progress
+
+_HOME = {
+    "Interrupted": "loop",
+    "Progress": "progress",
+    "Result": "evaluation",
+    "evaluate": "evaluation",
+    "train": "loop",
+}
+
+__all__ = [
+    "Augment",
+    "Data",
+    "Delays",
+    "Interrupted",
+    "Optimizer",
+    "Progress",
+    "Recipe",
+    "Result",
+    "Run",
+    "evaluate",
+    "find_recipe",
+    "recipes",
+    "train",
+]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_import_module(f".{_HOME[name]}", __name__), name)

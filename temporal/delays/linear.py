@@ -1,0 +1,206 @@
+"""A linear layer whose every synapse has a delay of its own, in steps, learned together with its weight."""
+
+import math
+import operator
+from typing import Self
+
+import torch
+from torch import nn
+
+from temporal.kernels.delayed import KERNELS, delay_kernel, delayed_product, nearest
+
+__all__ = ["DelayedLinear"]
+
+_PER = ("synapse",)
+
+
+class DelayedLinear(nn.Module):
+    """Linear layer with a learned delay for each synapse, causal and streaming.
+
+    y[t,o] = sum_i w[o,i] * x[t - d[o,i], i]   (+ b[o])
+
+    While it learns, a synapse spreads its weight over the lags 0 .. max_delay as a gaussian of width `sigma` around its
+    delay, normalised over those lags; a wide one feels a better delay from afar, and one of width 0 sits on the nearest
+    whole step, which is what a deployed network computes. `DelaySchedule` leads sigma from the one to the other.
+
+    `weight` and `delay` are leaf parameters. The layer itself keeps the delays within 0 .. max_delay: every use takes
+    them within that range, each training forward and each saved state projects the parameter back into it, and the
+    gradient at a wall passes only if it leads inside.
+
+    Args:
+        in_features: number of inputs I, >= 1.
+        out_features: number of outputs O, >= 1.
+        max_delay: the largest delay, in steps, inclusive, >= 0: a published network of 25 taps has 24.
+        per: what has a delay of its own: "synapse".
+        kernel: "gaussian", or "rounded": whole steps from the start, sigma stays 0 and no gradient reaches a delay.
+        bias: adds a learned b[o].
+        learn_delays: False keeps the random delays that the layer starts with (they stay in the state dict).
+
+    Attributes:
+        weight: [O, I], starts uniform in +-sqrt(6 / I) (Kaiming for ReLU), as in the published networks.
+        delay: [O, I], in steps, starts uniform in 0 .. max_delay.
+        sigma: buffer, effective standard deviation in steps, starts at max_delay / 2 (rounded: 0); set by `set_sigma`.
+            Below 0.001 it counts as 0. With sigma 0 the delays get a gradient of zero and the weights go on learning.
+
+    Shape:
+        x: [T, B, I], T >= 0.  state: the last max_delay inputs, oldest first, [max_delay, B, I], or None for silence.
+        Returns (y [T, B, O], state).
+
+    Raises:
+        ValueError: a size, delay or width out of range, an unknown `per` or `kernel`, x or state of another shape.
+        TypeError: a size that is not a whole number; x or state of another dtype than the weights.
+
+    References:
+        Hammouamri, Khalfaoui-Hassani, Masquelier, "Learning delays in spiking neural networks using dilated
+        convolutions with learnable spacings", ICLR 2024. Values and gradients equal those of dcls 0.1.1,
+        `Dcls1d(version="gauss")` with L = max_delay + 1 taps: |SIG| = sigma - 0.27, P = max_delay - L // 2 - delay,
+        left padding L - 1. Not so where dcls errs: with an even L its clamped P reaches a tap that does not exist, where
+        the synapse vanishes, and its triangles ("v1", "max") have no gradient at whole steps.
+
+    Example:
+        >>> layer = DelayedLinear(in_features=40, out_features=128, max_delay=24)
+        >>> x = torch.rand(100, 8, 40)
+        >>> y, state = layer(x)
+        >>> y.shape, state.shape
+        (torch.Size([100, 8, 128]), torch.Size([24, 8, 40]))
+        >>> first, state = layer(x[:30])  # the same in two parts
+        >>> rest, state = layer(x[30:], state)
+        >>> torch.allclose(torch.cat([first, rest]), y, atol=1e-5)
+        True
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        max_delay: int,
+        *,
+        per: str = "synapse",
+        kernel: str = "gaussian",
+        bias: bool = False,
+        learn_delays: bool = True,
+    ):
+        super().__init__()
+        self.in_features = _whole("in_features", in_features, least=1)
+        self.out_features = _whole("out_features", out_features, least=1)
+        self.max_delay = _whole("max_delay", max_delay, least=0)
+        self.per = _one_of("per", per, _PER)
+        self.kernel = _one_of("kernel", kernel, KERNELS)
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.delay = nn.Parameter(torch.empty(out_features, in_features), requires_grad=learn_delays)
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        self.register_buffer("sigma", torch.tensor(0.0 if kernel == "rounded" else self.max_delay / 2))
+        self._whole_steps = False  # set by round_: training forwards undo what momentum still adds to a delay
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws weights, delays and bias afresh; sigma stays."""
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
+        nn.init.uniform_(self.delay, 0, self.max_delay)
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.in_features)
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns (y, state): the output of every step of x, and what the next call needs to go on from there."""
+        self._check(x, state)
+        if self.training:
+            self._project()
+        if state is None:
+            state = x.new_zeros(self.max_delay, x.shape[1], self.in_features)
+        history = torch.cat([state, x])
+        y = delayed_product(history, self.effective_kernel(), self.bias)
+        # From len(x) on, not the last max_delay: history[-0:] would be everything. A copy, so that a state kept between
+        # chunks does not keep the chunk.
+        return y, history[len(x) :].clone()
+
+    def effective_kernel(self) -> torch.Tensor:
+        """The kernel in use, [O, I, max_delay + 1], lag 0 first; differentiable."""
+        return delay_kernel(self.weight, self.delay, self.sigma, self.max_delay, self.kernel)
+
+    def set_sigma(self, sigma: float) -> None:
+        """Sets the width, in steps: finite and >= 0; a layer with kernel="rounded" takes 0 only."""
+        sigma = float(sigma)
+        if not 0 <= sigma < math.inf:
+            raise ValueError(f"DelayedLinear: sigma={sigma} is not a width in steps: finite, >= 0")
+        if sigma > 0 and self.kernel == "rounded":
+            raise ValueError(f"DelayedLinear: sigma={sigma}, but kernel='rounded' has no width: sigma stays 0")
+        self.sigma.fill_(sigma)
+        self._whole_steps = False
+
+    def round_(self) -> Self:
+        """Moves every delay to the nearest whole step, half-way ones up, and sets sigma to 0; returns the layer.
+
+        From then on, until `set_sigma`, each training forward rounds again: the momentum that an optimiser still
+        carries moves no delay to another step.
+        """
+        self.set_sigma(0.0)
+        self._whole_steps = True
+        self._project()
+        return self
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_features}, {self.out_features}, max_delay={self.max_delay}, per={self.per!r}"
+        text += f", kernel={self.kernel!r}, bias={self.bias is not None}"
+        return text if self.delay.requires_grad else text + ", learn_delays=False"
+
+    def _project(self) -> None:
+        # Through .data: what an earlier chunk saved for its backward is in range, so autograd has nothing to object to.
+        delay = self.delay.data
+        delay.clamp_(0, self.max_delay)
+        if self._whole_steps:
+            delay.copy_(nearest(delay))
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        self._project()  # an optimiser's last step may have left a delay outside
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        delay, errors = state_dict.get(prefix + "delay"), args[-1]
+        if delay is not None and not ((delay >= 0) & (delay <= self.max_delay)).all():
+            low, high = delay.min().item(), delay.max().item()
+            errors.append(f"DelayedLinear: {prefix}delay spans {low:g} .. {high:g} steps, max_delay={self.max_delay}")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _check(self, x: torch.Tensor, state: torch.Tensor | None) -> None:
+        if x.ndim != 3 or x.shape[2] != self.in_features:
+            raise ValueError(
+                f"DelayedLinear: x has shape {list(x.shape)}, expected [steps, batch, in_features={self.in_features}]"
+            )
+        device = x.device.type
+        cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        if x.dtype != self.weight.dtype and not (x.is_floating_point() and cast):
+            raise TypeError(
+                f"DelayedLinear: x is {_short(x.dtype)}, the weights are {_short(self.weight.dtype)}: "
+                f"use x.to({self.weight.dtype}), or layer.to(dtype) for another precision"
+            )
+        if state is None:
+            return
+        shape = (self.max_delay, x.shape[1], self.in_features)
+        if state.shape != shape:
+            raise ValueError(
+                f"DelayedLinear: state has shape {list(state.shape)}, expected {list(shape)}: "
+                "the last max_delay inputs of the same batch"
+            )
+        if state.dtype != x.dtype:
+            raise TypeError(f"DelayedLinear: state is {_short(state.dtype)}, x is {_short(x.dtype)}: they must agree")
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"DelayedLinear: {name}={value!r} is not a whole number") from None
+    if number < least:
+        raise ValueError(f"DelayedLinear: {name}={number} must be at least {least}")
+    return number
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f"DelayedLinear: {name}={value!r} is not one of {', '.join(map(repr, allowed))}")
+    return value
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

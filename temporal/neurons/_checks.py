@@ -1,0 +1,67 @@
+"""Arguments of neurons, checked in one place: what came, and what would be right."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["broadcasts", "checked_input", "checked_knob", "checked_state"]
+
+_CURRENTS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def checked_input(owner: str, x: Tensor, size: Sequence[int] | None = None) -> torch.dtype:
+    """The dtype of the state that belongs to the currents x [T, B, *features] of ``size`` neurons."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{owner}: x must be a tensor [T, B, *features], got {type(x).__name__}")
+    if x.dtype not in _CURRENTS:
+        raise TypeError(f"{owner}: x is {x.dtype}; give float64, float32, bfloat16 or float16 (x.float())")
+    if x.dim() < 2:
+        raise ValueError(f"{owner}: x has shape {list(x.shape)}; expected [T, B, *features], time first")
+    if size is not None and not broadcasts(size, x.shape[2:]):
+        raise ValueError(
+            f"{owner}: x of shape {list(x.shape)} has features {list(x.shape[2:])}, but size={list(size)} was given"
+        )
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def checked_state(owner: str, name: str, v: Tensor | None, x: Tensor, dtype: torch.dtype, rest: float) -> Tensor:
+    """The membrane before the first step: v, or everywhere ``rest``."""
+    if v is None:
+        return x.new_full(x.shape[1:], rest, dtype=dtype)
+    if not isinstance(v, Tensor):
+        raise TypeError(f"{owner}: {name} must be a tensor [B, *features] or None, got {type(v).__name__}")
+    if v.shape != x.shape[1:]:
+        raise ValueError(
+            f"{owner}: {name} has shape {list(v.shape)}, but x of shape {list(x.shape)} needs {list(x.shape[1:])}; "
+            f"a state belongs to one batch (start a new one with {name}=None)"
+        )
+    if v.device != x.device:
+        raise ValueError(f"{owner}: {name} is on {v.device}, x is on {x.device}; move one of them")
+    if v.dtype != dtype:
+        raise TypeError(f"{owner}: {name} is {v.dtype}, but beside x of {x.dtype} it is kept in {dtype}")
+    return v
+
+
+def checked_knob(owner: str, name: str, knob: float | Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """A parameter of the neuron as a tensor of the state's dtype."""
+    if not isinstance(knob, Tensor):
+        if math.isnan(knob):
+            raise ValueError(f"{owner}: {name} is NaN; expected a number or a tensor [*features]")
+        return torch.scalar_tensor(knob, dtype=dtype)
+    if knob.device != x.device:
+        raise ValueError(f"{owner}: {name} is on {knob.device}, x is on {x.device}; move one of them")
+    if not broadcasts(knob.shape, x.shape[2:]):
+        raise ValueError(
+            f"{owner}: {name} has shape {list(knob.shape)}, which does not broadcast against the features "
+            f"{list(x.shape[2:])} of x {list(x.shape)}"
+        )
+    return knob.to(dtype)
+
+
+def broadcasts(shape: Sequence[int], features: Sequence[int]) -> bool:
+    """Whether ``shape`` fits the last of ``features``, without enlarging them."""
+    return len(shape) <= len(features) and all(
+        n in (1, m) for n, m in zip(reversed(shape), reversed(features), strict=False)
+    )

@@ -1,0 +1,78 @@
+"""One training step, and what it needs: loss, augmentation, optimiser, schedules, seeds."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from temporal.datasets import AudioFolder, Batch, collate
+from temporal.delays import DelayedLinear, DelaySchedule
+from temporal.frontends import Normalize
+from temporal.layers import Model
+
+from .recipe import Recipe
+
+
+def seed_of(seed: int, *what: str | int) -> int:
+    """A seed that is a function of the run's seed and of what it is for, and alike for nothing else."""
+    text = "/".join(str(part) for part in (seed, *what))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
+
+
+class TrainingStep(nn.Module):
+    """From a batch of recordings to the loss, with the augmentation of a recipe."""
+
+    def __init__(self, model: Model, recipe: Recipe) -> None:
+        super().__init__()
+        self.model, self.seed, self.augment = model, recipe.seed, recipe.augment
+
+    def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """(mean loss, number of recordings decided right)."""
+        wave, lengths = self._shifted(batch, epoch)
+        x, steps = self.model.steps(wave, lengths)
+        logits = self.model.decide(self._masked(x, steps, batch, epoch), steps)
+        return cross_entropy(logits, batch.labels), (logits.argmax(-1) == batch.labels).sum()
+
+
+def optimizer_of(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW with three groups: weights; biases and normalisation, which do not decay; delays, with their own rate."""
+    delays = [
+        layer.delay for layer in model.modules() if isinstance(layer, DelayedLinear) and layer.delay.requires_grad
+    ]
+    is_delay = {id(p) for p in delays}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in is_delay]
+    settings = recipe.optimizer
+    groups = [
+        {"params": [p for p in others if p.ndim >= 2], "lr": settings.lr, "weight_decay": settings.weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "lr": settings.lr, "weight_decay": 0.0},
+        {"params": delays, "lr": settings.lr_delay, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]])
+
+
+def delay_schedule(recipe: Recipe, model: Model) -> DelaySchedule | None:
+    """The schedule of sigma, for a network that has delays."""
+    if not any(isinstance(layer, DelayedLinear) for layer in model.modules()):
+        return None
+    delays = recipe.delays
+    return DelaySchedule(end=delays.sigma_end, until=delays.until, round_at=delays.round_at)
+
+
+def fit_normalisation(model: Model, data: AudioFolder, batch_size: int = 64) -> None:
+    """Fit the front end's normalisation, if it has one, on the training recordings as they are."""
+    parts = [] if model.frontend is None else list(model.frontend.children())
+    at = next((i for i, part in enumerate(parts) if isinstance(part, Normalize)), None)
+    if at is None:
+        return
+    before = model.frontend[:at]
+    order = sorted(range(len(data)), key=data.durations.__getitem__)
+
+    def frames():
+        for start in range(0, len(order), batch_size):
+            batch = collate([data[i] for i in order[start : start + batch_size]])
+            yield before(batch.wave), before.frames(batch.lengths)
+
+    parts[at].fit(frames())

@@ -1,0 +1,167 @@
+"""How well a run does on recordings, in the form in which it is deployed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .data import fingerprints, open_part
+from .run import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from temporal.datasets import AudioFolder
+    from temporal.layers import Model
+
+__all__ = ["Result", "evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a model said of each recording.
+
+    Args:
+        labels: the names of the classes.
+        keys, targets, predictions, scores: of each recording its name, its class, the predicted class, and that class's
+            share in the softmax of the logits.
+        speakers: of each recording, "" where unknown.
+        messages: what a reader should know: resampled, skipped, trained on.
+
+    Example:
+        >>> from temporal.training import Result
+        >>> result = Result(labels=["no", "yes"], keys=["a", "b"], targets=[0, 1], predictions=[0, 0], scores=[.9, .6])
+        >>> str(result), result.confusion
+        ('accuracy: 50.00 % (1 of 2)', [[1, 0], [1, 0]])
+    """
+
+    labels: list[str]
+    keys: list[str]
+    targets: list[int]
+    predictions: list[int]
+    scores: list[float]
+    speakers: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Number of recordings."""
+        return len(self.targets)
+
+    @property
+    def correct(self) -> int:
+        """Number of recordings whose predicted class is theirs."""
+        return sum(a == b for a, b in zip(self.targets, self.predictions, strict=True))
+
+    @property
+    def accuracy(self) -> float:
+        """Part of the recordings that is right, 0..1."""
+        return self.correct / self.total
+
+    @property
+    def confusion(self) -> list[list[int]]:
+        """Counts [true class][predicted class]."""
+        matrix = [[0] * len(self.labels) for _ in self.labels]
+        for true, predicted in zip(self.targets, self.predictions, strict=True):
+            matrix[true][predicted] += 1
+        return matrix
+
+    def __str__(self) -> str:
+        return f"accuracy: {100 * self.accuracy:.2f} % ({self.correct} of {self.total})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and names: the figures, and one entry a recording."""
+        names = self.labels
+        speakers = self.speakers or [""] * self.total
+        rows = zip(self.keys, speakers, self.targets, self.predictions, self.scores, strict=True)
+        return {
+            "accuracy": self.accuracy,
+            "correct": self.correct,
+            "total": self.total,
+            "messages": self.messages,
+            "predictions": [
+                {"file": key, "speaker": who, "label": names[true], "prediction": names[said], "score": score}
+                for key, who, true, said, score in rows
+            ],
+        }
+
+
+def evaluate(
+    run: Run | str | os.PathLike,
+    data: str | os.PathLike | None = None,
+    split: str | None = None,
+    *,
+    on_error: str | None = None,
+    network: nn.Module | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Evaluate a trained run as it is deployed: whole-step delays, folded normalisation, float64.
+
+    Args:
+        run: a run or its folder.
+        data: a folder of recordings: all of them, unless ``split`` is given; ``None``: the test part of the run's own.
+        split: a split rule ("official", "lists", "speaker=NAME", ...): only its test part.
+        on_error: "raise" on a recording that cannot be read, or "skip" it and count; ``None``: as in the recipe.
+        network: for a run with a network class of the user's own; see :func:`temporal.load`.
+        progress: called with (recordings done, recordings in all).
+    Raises:
+        FileNotFoundError, ValueError: no such run or folder, a label that the run does not know, no recordings.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    model = run.model(network)
+    recipe = run.recipe()
+    data_spec = recipe.data
+    if data is not None:
+        data_spec = dataclasses.replace(data_spec, path=os.fspath(data), split=split or data_spec.split)
+    elif split is not None:
+        data_spec = dataclasses.replace(data_spec, split=split)
+    data_spec = dataclasses.replace(data_spec, on_error=on_error or data_spec.on_error)
+    part = "all" if data is not None and split is None else "test"
+    dataset = open_part(dataclasses.replace(recipe, data=data_spec), part, labels=model.labels)
+    result = predict(model, dataset, progress=progress)
+    seen = _trained_on(run, dataset)
+    if seen:
+        result.messages.append(f"{seen} of {len(dataset)} recordings were trained on")
+    return result
+
+
+def predict(
+    model: Model, dataset: AudioFolder, *, batch_size: int = 64, progress: Callable[[int, int], None] | None = None
+) -> Result:
+    """What a model, deployed, says of every recording of a data set."""
+    import torch
+
+    from temporal.datasets import collate
+    from temporal.models import deploy
+
+    deployed = deploy(model)
+    order = sorted(range(len(dataset)), key=dataset.durations.__getitem__)  # batches of like length pad little
+    logits: dict[int, Tensor] = {}
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = collate([dataset[i] for i in rows])
+            logits |= zip(rows, deployed(batch.wave.double(), batch.lengths), strict=True)
+            if progress is not None:
+                progress(min(start + batch_size, len(order)), len(order))
+    scores, predictions = torch.stack([logits[i] for i in range(len(dataset))]).softmax(-1).max(-1)
+    return Result(
+        labels=list(model.labels or []),
+        keys=dataset.keys,
+        targets=dataset.targets,
+        predictions=predictions.tolist(),
+        scores=scores.tolist(),
+        speakers=dataset.speakers,
+        messages=dataset.messages,
+    )
+
+
+def _trained_on(run: Run, dataset: AudioFolder) -> int:
+    if not run.training_files.is_file():
+        return 0
+    trained = json.loads(run.training_files.read_text(encoding="utf-8"))
+    return len(fingerprints(dataset).keys() & trained.keys())

@@ -1,0 +1,214 @@
+"""A recipe: everything that a training run is, as plain data.
+
+A recipe is changed from Python (``dataclasses.replace`` or :meth:`Recipe.override`), from a TOML file, and from the command
+line, and is written into the run folder. This module imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from temporal.models.specs import FRONTENDS, NETWORKS, READOUTS, DelayedLIF, Mel, known, part_to_dict
+
+from ._fields import override, plain
+
+__all__ = ["Augment", "Data", "Delays", "Optimizer", "Recipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where the recordings come from, and how they are split.
+
+    Args:
+        path: a folder of recordings; ``None`` is the recipe's embedded data set, if it has one.
+        embedded: name of that data set: "spoken-digits" or ``None``.
+        split: the rule that says which recordings test: "auto", "official", "lists", "speaker=NAME" or "random".
+        validation: part of the training recordings that is held out to watch a run, 0..1; nothing is chosen on it.
+        on_error: "raise" on a recording that cannot be read, or "skip" it and count.
+    """
+
+    path: str | None = None
+    embedded: str | None = None
+    split: str = "auto"
+    validation: float = 0.1
+    on_error: str = "raise"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """What is varied in a training recording, drawn from (seed, epoch, recording).
+
+    Args:
+        shift: largest shift in time to either side, in seconds.
+        band_mask: widest run of neighbouring bands that is masked, in bands.
+        time_mask: longest run of frames that is masked, in frames.
+    """
+
+    shift: float = 0.1
+    band_mask: int = 7
+    time_mask: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delays:
+    """How the delay kernels narrow during training; see :class:`temporal.delays.DelaySchedule`.
+
+    Args:
+        sigma_end: their standard deviation, in steps, when the narrowing ends.
+        until: the part of training, 0..1, after which sigma stays at its end.
+        round_at: the part of training after which delays are whole steps and only weights learn.
+    """
+
+    sigma_end: float = 0.3
+    until: float = 0.6
+    round_at: float = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """AdamW under a one-cycle schedule, one rate for weights and one for delays.
+
+    Args:
+        lr: largest learning rate of weights.
+        lr_delay: largest learning rate of delays, in steps per update.
+        weight_decay: decoupled decay of weights; delays and normalisation have none.
+        warmup: the part of training, 0..1, in which the rate rises.
+    """
+
+    lr: float = 2e-3
+    lr_delay: float = 0.1
+    weight_decay: float = 1e-4
+    warmup: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training run: data, front end, network, schedule, optimiser.
+
+    Args:
+        name: what the run is called.
+        data, augment, delays, optimizer: see their classes.
+        frontend, network: specifications of :mod:`temporal.models`; ``network`` may be a dataclass of one's own with
+            ``build(inputs, classes)``.
+        readout: "sum-softmax", "last-step" or "max-over-time".
+        tail: zero steps appended to every recording.
+        epochs: passes over the training recordings, fixed beforehand: the last epoch's model is the result.
+        batch_size: recordings an update.
+        seed: of every random number in the run.
+    Raises:
+        ValueError: a number outside its range, an unknown name.
+
+    Example:
+        >>> from temporal.training import Recipe
+        >>> recipe = Recipe(name="mine", epochs=5)
+        >>> recipe.override({"network.hidden": "64", "optimizer.lr": "1e-3"}).network.hidden
+        64
+    """
+
+    name: str
+    data: Data = field(default_factory=Data)
+    frontend: Any = field(default_factory=Mel)
+    network: Any = field(default_factory=DelayedLIF)
+    readout: str = "sum-softmax"
+    tail: int = 0
+    augment: Augment = field(default_factory=Augment)
+    delays: Delays = field(default_factory=Delays)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    epochs: int = 30
+    batch_size: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known("readout", self.readout, READOUTS)
+        known("on_error", self.data.on_error, ("raise", "skip"))
+        for name, value, good, right in (
+            ("epochs", self.epochs, self.epochs >= 1, "at least 1"),
+            ("batch_size", self.batch_size, self.batch_size >= 2, "at least 2"),
+            ("seed", self.seed, 0 <= self.seed < 2**31, "0 to 2^31 - 1"),
+            ("tail", self.tail, self.tail >= 0, "0 or more steps"),
+            ("data.validation", self.data.validation, 0 <= self.data.validation < 1, "0 or more, below 1"),
+            ("optimizer.lr", self.optimizer.lr, self.optimizer.lr > 0, "above 0"),
+            ("optimizer.lr_delay", self.optimizer.lr_delay, self.optimizer.lr_delay >= 0, "0 or more"),
+            ("optimizer.weight_decay", self.optimizer.weight_decay, self.optimizer.weight_decay >= 0, "0 or more"),
+            ("optimizer.warmup", self.optimizer.warmup, 0 < self.optimizer.warmup < 1, "above 0, below 1"),
+            ("augment.shift", self.augment.shift, self.augment.shift >= 0, "0 or more seconds"),
+            ("augment.band_mask", self.augment.band_mask, self.augment.band_mask >= 0, "0 or more bands"),
+            ("augment.time_mask", self.augment.time_mask, self.augment.time_mask >= 0, "0 or more frames"),
+        ):
+            if not good:
+                raise ValueError(f"Recipe: {name}={value}; {right} is right")
+
+    def override(self, changes: dict[str, Any]) -> Recipe:
+        """A copy with some fields changed; keys are dotted, values are of the field's type or text that reads as it.
+
+        Raises:
+            ValueError: an unknown key (the nearest is named), or a value of another type.
+        """
+        return override(self, changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, names and tables; fields that are ``None`` are left out, as TOML has no such value."""
+        parts = {"frontend": part_to_dict(self.frontend) or {"kind": "none"}, "network": part_to_dict(self.network)}
+        return plain(self) | plain(parts)
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Recipe:
+        """The inverse of :meth:`to_dict`; fields that are absent have their defaults.
+
+        ``base = "digits"`` starts from a named recipe instead. A network that is not one of ours stays a dict.
+        """
+        stored = {key: dict(value) if isinstance(value, dict) else value for key, value in stored.items()}
+        if "base" in stored:
+            from .recipes import find_recipe
+
+            start = find_recipe(str(stored.pop("base")))
+        elif "name" in stored:
+            start = cls(name=str(stored["name"]))
+        else:
+            raise ValueError('a recipe needs a name, or base = "NAME" of the recipe that it changes')
+        kind = stored.get("frontend", {}).pop("kind", None)
+        if kind is not None:
+            known("kind of front end", kind, [*FRONTENDS, "none"])
+            start = dataclasses.replace(start, frontend=None if kind == "none" else FRONTENDS[kind]())
+        kind = stored.get("network", {}).get("kind")
+        if kind in NETWORKS:
+            del stored["network"]["kind"]
+            start = dataclasses.replace(start, network=NETWORKS[kind]())
+        elif kind is not None:
+            start = dataclasses.replace(start, network=stored.pop("network"))
+        return override(start, _flat(stored))
+
+    @classmethod
+    def from_toml(cls, file: str | os.PathLike) -> Recipe:
+        """Read a recipe from a TOML file, in the form of :meth:`from_dict`.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: broken TOML, unknown fields (the nearest are named), values of another type.
+        """
+        import tomllib
+
+        try:
+            return cls.from_dict(tomllib.loads(Path(file).read_text(encoding="utf-8")))
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{file}: not valid TOML: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+
+    def to_toml(self, file: str | os.PathLike) -> None:
+        """Write the recipe as TOML; :meth:`from_toml` reads the same recipe back."""
+        import tomli_w
+
+        Path(file).write_text(tomli_w.dumps(self.to_dict()), encoding="utf-8")
+
+
+def _flat(table: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        out |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return out

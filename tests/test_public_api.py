@@ -1,0 +1,123 @@
+"""The public names. A change here is a change for users: say it in CHANGELOG.md."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+import types
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+PUBLIC = {
+    "temporal": """
+        BatchNorm Dropout Model Sequential TimeDistributed analysis datasets delays frontends kernels layers load models
+        neurons streaming to_steps training
+    """,
+    "temporal.analysis": "",
+    "temporal.datasets": "Audio AudioError AudioFolder AudioHeader Recording read_audio read_header",
+    "temporal.delays": "DelaySchedule DelayedLinear",
+    "temporal.frontends": "AmplitudeToDB Chain Log MelSpectrogram Normalize STFT",
+    "temporal.kernels": "use",
+    "temporal.layers": """
+        BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
+    """,
+    "temporal.models": "DelayedLIF Mel ModelSpec deploy load read_spec save",
+    "temporal.neurons": "IF LI LIF functional",
+    "temporal.neurons.functional": "li lif",
+    "temporal.streaming": "",
+    "temporal.training": """
+        Augment Data Delays Interrupted Optimizer Progress Recipe Result Run evaluate find_recipe recipes train
+    """,
+}
+NAMES = {package: sorted(names.split()) for package, names in PUBLIC.items()}
+every_package = pytest.mark.parametrize("package", NAMES)
+every_name = pytest.mark.parametrize(
+    ("package", "name"), [(package, name) for package, names in NAMES.items() for name in names]
+)
+
+
+def folders(inside: str) -> set[str]:
+    """The packages directly inside the package `inside` whose names do not start with an underscore."""
+    found = (ROOT / inside.replace(".", "/")).glob("[!_]*/__init__.py")
+    return {f"{inside}.{file.parent.name}" for file in found}
+
+
+def test_every_package_is_listed():
+    assert len(folders("temporal")) >= 10
+    assert folders("temporal") <= set(NAMES), "list the new package's names in PUBLIC"
+
+
+@every_package
+def test_the_names_are_these(package):
+    assert sorted(importlib.import_module(package).__all__) == NAMES[package]
+
+
+@every_package
+def test_a_package_says_what_it_is_and_shows_nothing_else(package):
+    module = importlib.import_module(package)
+    assert (module.__doc__ or "").strip(), f"{package} has no docstring"
+    assert set(NAMES[package]) <= set(dir(module)), f"{package} loads names lazily: give it a __dir__ that lists them"
+    if pathlib.Path(module.__file__).name == "__init__.py":  # a module that computes has imports of its own
+        inner = {
+            name
+            for name, value in vars(module).items()
+            if inspect.ismodule(value) and value.__name__.startswith("temporal.")
+        }
+        stray = {name for name in vars(module) if not name.startswith("_")} - set(NAMES[package]) - inner
+        assert not stray, f"{package} shows {stray} without listing it in __all__: import it with a _ in front"
+
+
+def test_every_operator_says_what_it_is_and_lists_its_names():
+    for operator in sorted(folders("temporal.kernels")):
+        module = importlib.import_module(operator)
+        assert (module.__doc__ or "").strip(), f"{operator} has no docstring"
+        assert module.__all__ and all(written(getattr(module, name)) for name in module.__all__), operator
+
+
+@every_package
+def test_a_type_checker_sees_the_names_that_load_lazily(package):
+    """A name that the module's __getattr__ serves is also imported under TYPE_CHECKING."""
+    module = importlib.import_module(package)
+    tree = ast.parse(pathlib.Path(module.__file__).read_text())
+    seen = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    seen |= {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    assert set(NAMES[package]) <= seen
+
+
+def written(thing) -> bool:
+    """Whether somebody wrote the docstring: a dataclass and a NamedTuple make one up from their fields."""
+    text = (thing.__doc__ or "").strip()
+    return bool(text) and not text.startswith(f"{getattr(thing, '__name__', '')}(")
+
+
+@every_name
+def test_every_name_is_there_and_documented(package, name):
+    thing = getattr(importlib.import_module(package), name)
+    assert isinstance(thing, types.ModuleType) or written(thing), f"{package}.{name} has no docstring of its own"
+
+
+@every_name
+def test_every_public_argument_has_a_type(package, name):
+    thing = getattr(importlib.import_module(package), name)
+    for label, function in callables(name, thing):
+        parameters = list(inspect.signature(function).parameters.values())
+        bare = [p.name for p in parameters if p.annotation is p.empty and p.name not in ("self", "cls")]
+        assert not bare, f"{package}.{label}: no type on {', '.join(bare)}"
+
+
+def callables(name, thing):
+    """The function itself, or a class's constructor and public methods, those that this project wrote."""
+    if inspect.isfunction(thing):
+        yield name, thing
+    elif inspect.isclass(thing):
+        for method, function in vars(thing).items():
+            function = getattr(function, "__func__", function)  # class and static methods
+            if inspect.isfunction(function) and (method in ("__init__", "__call__") or not method.startswith("_")):
+                yield f"{name}.{method}", function

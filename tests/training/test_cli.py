@@ -1,0 +1,157 @@
+"""The command, called as a user calls it: what it prints where, and what it says of mistakes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from temporal.cli import main
+
+
+def run_command(*arguments):
+    """The command in this process; its exit status."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+@pytest.fixture
+def recipe_file(small, tmp_path):
+    small.to_toml(tmp_path / "tones.toml")
+    return tmp_path / "tones.toml"
+
+
+def test_train_evaluate_and_stream_agree(recipe_file, tones, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run_command("train", recipe_file, "--out", out, "--device", "cpu", "--optimizer.lr", "0.03") == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("accuracy: ") and said.out.endswith(" of 30)\n")
+    assert "epoch   8/8" in said.err and f"run folder: {out}" in said.err.replace("\n", "")
+    assert "lr = 0.03" in (out / "recipe.toml").read_text()
+
+    assert run_command("evaluate", out) == 0
+    assert capsys.readouterr().out == said.out
+
+    assert run_command("evaluate", out, "--data", tones, "--json") == 0
+    rows = {row["file"]: row for row in json.loads(capsys.readouterr().out)["predictions"]}
+    assert len(rows) == 60
+    for name in ("low_ann_0.wav", "mid_bob_3.wav", "high_ann_7.wav"):
+        assert run_command("stream", out, "--input", tones / name) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last == f"file: {rows[name]['prediction']} {rows[name]['score']:.6f}"
+
+
+def test_stream_gives_events_with_times(trained, tones, tmp_path, capsys):
+    """A tone after a second of silence is heard where it is; in chunks of any length."""
+    wave, rate = soundfile.read(tones / "mid_ann_1.wav")
+    file = tmp_path / "long.wav"
+    soundfile.write(file, np.concatenate([np.zeros(rate), np.tile(wave, 4), np.zeros(rate)]), rate)
+    heard = []
+    for chunk in ("0.02", "0.333"):
+        assert run_command("stream", trained.folder, "--input", file, "--chunk", chunk, "--json") == 0
+        heard.append(json.loads(capsys.readouterr().out))
+    assert heard[0] == heard[1]
+    assert any(e["label"] == "mid" and 0.9 < e["end"] < 1 + 4 * len(wave) / rate + 1 for e in heard[0]["events"])
+
+
+def test_stream_resamples_and_says_so(trained, tones, tmp_path, capsys):
+    import soxr
+
+    wave, rate = soundfile.read(tones / "mid_ann_1.wav")
+    soundfile.write(tmp_path / "a.flac", soxr.resample(wave, rate, 16000), 16000)
+    assert run_command("stream", trained.folder, "--input", tmp_path / "a.flac") == 0
+    said = capsys.readouterr()
+    assert "resampled from 16000 Hz to 8000 Hz" in said.err
+    assert "file: mid" in said.out
+
+
+def test_dry_run_prints_the_whole_recipe_and_trains_nothing(recipe_file, tmp_path, capsys):
+    assert run_command("train", recipe_file, "--epochs", "3", "--out", tmp_path / "run", "--dry-run") == 0
+    assert "epochs = 3" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes_are_listed(capsys):
+    assert run_command("recipes") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["digits", "commands"]
+    assert run_command("recipes", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["digits"]["network"]["kind"] == "delayed-lif"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digit"], "did you mean 'digits'"),
+        (["train", "nowhere.toml"], "no such recipe file"),
+        (["train", "digits", "--network.hiden", "3"], "network.hidden"),
+        (["train", "digits", "--epoch", "3"], "epochs"),
+        (["train", "digits", "--epochs", "0"], "at least 1"),
+        (["train", "digits", "--network.hidden"], "needs a value"),
+        (["train", "digits", "stray"], "unexpected argument 'stray'"),
+        (["train", "digits", "--data", "nowhere"], "nowhere"),
+        (["train", "commands"], "--data FOLDER"),
+        (["evaluate", "nowhere"], "no such run folder"),
+        (["stream", "nowhere", "--input", "x.wav"], "no such run folder"),
+        (["train", "digits", "--resume", "--out", "nowhere"], "no such run folder"),
+    ],
+)
+def test_a_mistake_is_one_or_two_lines_and_status_1(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_command(*arguments) == 1
+    said = capsys.readouterr()
+    assert message in said.err and said.out == ""
+    assert len(said.err.strip().splitlines()) <= 2
+    assert not any(tmp_path.iterdir()), "a mistake must leave nothing behind"
+
+
+def test_mistakes_with_a_run(trained, recipe_file, tones, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments, message in [
+        (["train", recipe_file, "--out", trained.folder], "exists already"),
+        (["train", "digits", "--resume", "--out", trained.folder], "a run of recipe 'tones', not of 'digits'"),
+        (["train", recipe_file, "--resume", "--out", trained.folder, "--epochs", "99"], "epochs is 8, not 99"),
+        (["train", recipe_file, "--resume"], "no unfinished run"),
+        (["evaluate", trained.folder, "--data", tmp_path / "nowhere"], "nowhere"),
+        (["evaluate", trained.folder, "--data", tones, "--split", "speaker=eve"], "eve"),
+        (["stream", trained.folder, "--input", tmp_path / "nowhere.wav"], "nowhere.wav"),
+    ]:
+        assert run_command(*arguments) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_unknown_command_and_option_name_the_nearest(capsys):
+    assert run_command("trian") == 1
+    assert "train" in capsys.readouterr().out
+    assert run_command("evaluate", "x", "--jsn") == 1
+
+
+def test_help_loads_no_torch():
+    for command in (["--help"], ["train", "--help"], ["recipes"]):
+        code = f"import sys; from temporal.cli import main\ntry: main({command!r})\nexcept SystemExit: pass\n"
+        code += "assert 'torch' not in sys.modules"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_stops_cleanly_and_resumes(recipe_file, tmp_path, trained, capsys):
+    """In a process of its own, as on a terminal: SIGINT during training, then --resume; equal to the uninterrupted run."""
+    import signal
+
+    command = [sys.executable, "-m", "temporal", "train", str(recipe_file), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen([*command, "--device", "cpu"], stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "epoch   2/8" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    assert process.wait() == 130
+    assert "stopped in epoch" in rest and "--resume" in rest and "Traceback" not in rest
+    assert run_command("train", recipe_file, "--out", tmp_path / "run", "--resume", "--device", "cpu") == 0
+    ours = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert ours["predictions"] == trained.result()["predictions"]
