@@ -81,7 +81,9 @@ def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
     text = plain("tick" if len(labels) <= _MOST_NUMBERED else "small")
     upright = max(len(str(label)) for label in labels) > 3
     turned = {"rotation": 90 if len(labels) > _MOST_NUMBERED else 45, "ha": "center" if len(labels) > 20 else "right"}
-    axes.set_xticks(places, [str(label) for label in labels], **text, **(turned if upright else {}), rotation_mode="anchor")
+    axes.set_xticks(
+        places, [str(label) for label in labels], **text, **(turned if upright else {}), rotation_mode="anchor"
+    )
     axes.set_yticks(places, [str(label) for label in labels], **text)
     # A hair-line between the cells leads the eye from a cell to its two names.
     edges = np.arange(-0.5, len(labels))

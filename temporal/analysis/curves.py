@@ -70,7 +70,9 @@ def _draw_column(
         axes.legend(loc=corner, fontsize=TEXT["tick"], frameon=False, handlelength=3.2)
     if lost:
         some = ", ".join(lost[:6]) + (f" and {len(lost) - 6} more" if len(lost) > 6 else "")
-        axes.set_title(f"not a finite number in epoch: {some}", fontsize=TEXT["tick"], color=LINES[1]["color"], loc="left")
+        axes.set_title(
+            f"not a finite number in epoch: {some}", fontsize=TEXT["tick"], color=LINES[1]["color"], loc="left"
+        )
 
 
 def _draw_schedule(axes: Axes, rows: Sequence[Mapping[str, Any]], names: list[str]) -> None:
