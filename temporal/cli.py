@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 import temporal
 
@@ -18,6 +18,7 @@ app = App(
     name="temporal",
     help="Train spiking networks with learned delays on recordings, evaluate them, and run them on a stream.",
     version=temporal.__version__,
+    suppress_keyboard_interrupt=False,  # what was interrupted says how to go on
 )
 
 Folder = Annotated[Path | None, Parameter(accepts_keys=False)]
@@ -156,7 +157,7 @@ def stream(
             decision = heard
     rate = read_header(input).sample_rate
     if rate != model.sample_rate:
-        print(f"{input}: resampled from {rate} Hz to {model.sample_rate} Hz", file=sys.stderr)
+        print(f"{input}: resampled from {rate:g} Hz to {model.sample_rate:g} Hz", file=sys.stderr)
     if json:
         print(_json.dumps({"events": events, **decision._asdict()}, ensure_ascii=False))
     else:
@@ -180,9 +181,12 @@ def recipes(*, json: Flag = False) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; every expected failure becomes one or two lines on standard error and a status of 1."""
+    """Run the command; an expected failure is one or two lines on standard error, and a status that is not 0."""
     try:
-        app(arguments)
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:  # an unknown command or option, a value of another type
+        print(f"temporal: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt as stopped:
         print(f"temporal: {stopped or 'stopped'}", file=sys.stderr)
         sys.exit(130)

@@ -87,7 +87,7 @@ def _draw_frames(axes: Axes, frames: np.ndarray, step: float) -> None:
 
 
 def _draw_spikes(axes: Axes, name: str, train: np.ndarray, step: float) -> None:
-    steps, neurons = train.shape
+    neurons = train.shape[1]
     styled(axes, y="neuron", grid=False)
     fired = train != 0
     when, who = np.nonzero(fired)
