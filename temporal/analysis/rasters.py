@@ -71,7 +71,7 @@ def raster(
 
 
 def _matrix(name: str, values: Any, shape: str) -> np.ndarray:
-    array = np.asarray(values)
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     if array.ndim != 2:
         raise ValueError(f"raster: {name} has shape {array.shape}; {shape} is right")
     return array
@@ -87,7 +87,7 @@ def _draw_frames(axes: Axes, frames: np.ndarray, step: float) -> None:
 
 
 def _draw_spikes(axes: Axes, name: str, train: np.ndarray, step: float) -> None:
-    steps, neurons = train.shape
+    neurons = train.shape[1]
     styled(axes, y="neuron", grid=False)
     fired = train != 0
     when, who = np.nonzero(fired)
