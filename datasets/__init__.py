@@ -20,6 +20,24 @@ if __name__ == "datasets":
     _spec.loader.exec_module(_module)
 else:
     from .audio import Audio, AudioError, AudioHeader, read_audio, read_header
+    from .augment import BandMask, TimeMask, TimeShift
+    from .batching import Batch, BucketSampler, collate, generator_for, generators_for
     from .folder import AudioFolder, Recording
 
-    __all__ = ["Audio", "AudioError", "AudioFolder", "AudioHeader", "Recording", "read_audio", "read_header"]
+    __all__ = [
+        "Audio",
+        "AudioError",
+        "AudioFolder",
+        "AudioHeader",
+        "BandMask",
+        "Batch",
+        "BucketSampler",
+        "Recording",
+        "TimeMask",
+        "TimeShift",
+        "collate",
+        "generator_for",
+        "generators_for",
+        "read_audio",
+        "read_header",
+    ]

@@ -1,6 +1,6 @@
 """A spectrogram layer inside somebody's plain nn.Module: it learns to tell two chirps apart in seconds.
 
-    python examples/mel_in_a_model.py
+python examples/mel_in_a_model.py
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Run a trained network over a recording as if it were live: 20 ms at a time, with the answer of the whole.
 
-    python examples/stream_a_file.py RUN RECORDING.wav
+python examples/stream_a_file.py RUN RECORDING.wav
 """
 
 import sys

@@ -1,8 +1,8 @@
 """Train on spoken digits from Python, without the command line: a recipe, a run, a result.
 
-    python examples/train_digits.py                      the embedded digits (needs the extra `demo`)
-    python examples/train_digits.py --data RECORDINGS    recordings of your own
-    python examples/train_digits.py --epochs 1           a quick look
+python examples/train_digits.py                      the embedded digits (needs the extra `demo`)
+python examples/train_digits.py --data RECORDINGS    recordings of your own
+python examples/train_digits.py --epochs 1           a quick look
 """
 
 import argparse

@@ -100,7 +100,7 @@ def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
 
 def _state_recall(axes: Axes, counts: np.ndarray, totals: np.ndarray) -> None:
     words = [
-        f"{100 * hit / total:5.1f} %  ({hit} of {total})" if total else "–  (0)"
+        f"{f'{100 * hit / total:.1f}':\u2007>5} %  ({hit} of {total})" if total else "\u2007\u2007\u2007–  (0)"
         for hit, total in zip(np.diag(counts), totals, strict=True)
     ]
     right = axes.secondary_yaxis("right")

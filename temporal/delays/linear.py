@@ -54,8 +54,8 @@ class DelayedLinear(nn.Module):
         Hammouamri, Khalfaoui-Hassani, Masquelier, "Learning delays in spiking neural networks using dilated
         convolutions with learnable spacings", ICLR 2024. Values and gradients equal those of dcls 0.1.1,
         `Dcls1d(version="gauss")` with L = max_delay + 1 taps: |SIG| = sigma - 0.27, P = max_delay - L // 2 - delay,
-        left padding L - 1. Not so where dcls errs: with an even L its clamped P reaches a tap that does not exist, where
-        the synapse vanishes, and its triangles ("v1", "max") have no gradient at whole steps.
+        left padding L - 1. Not so where dcls errs: with an even L its clamped P reaches a tap that does not exist, and
+        the synapse vanishes; its triangles ("v1", "max") have no gradient at whole steps.
 
     Example:
         >>> layer = DelayedLinear(in_features=40, out_features=128, max_delay=24)

@@ -48,7 +48,7 @@ def choice(owner: str, name: str, value: Any, allowed: Iterable[str]) -> str:
     allowed = list(allowed)
     if value in allowed:
         return value
-    near = difflib.get_close_matches(str(value), allowed)
+    near = difflib.get_close_matches(str(value), allowed, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     raise ValueError(f"{owner}: {name}={value!r} is unknown; {hint}there are {', '.join(map(repr, allowed))}")
 

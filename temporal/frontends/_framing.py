@@ -47,11 +47,11 @@ class Framing:
     def count(self, samples: int | Tensor) -> int | Tensor:
         """The number of windows in a signal of so many samples."""
         samples = check_count(self.owner, samples)
-        beyond_first = samples + 2 * self.pad - self.n_fft
+        # One window more than there are hops after the first; a signal too short for one window counts as -1 hops.
+        spare = self.n_fft - 2 * self.pad
         if isinstance(samples, Tensor):
-            windows = 1 + torch.div(beyond_first, self.hop_length, rounding_mode="floor")
-            return torch.where(torch.lt(beyond_first, 0), 0, windows)
-        return 0 if beyond_first < 0 else 1 + beyond_first // self.hop_length
+            return 1 + torch.div(samples - spare, self.hop_length, rounding_mode="floor").clamp_min(-1)
+        return 1 + max(-1, (samples - spare) // self.hop_length)
 
     def whole(self, wave: Tensor) -> Tensor:
         """[..., samples] -> [..., windows, n_fft], a view of the padded signal."""

@@ -36,6 +36,8 @@ def build_window(window: str | Tensor, win_length: int, n_fft: int, device: torc
     """The window in float64, with zeros on both sides up to `n_fft` (the odd one out on the right, as in librosa)."""
     if isinstance(window, Tensor):
         values = window.to(device or torch.get_default_device())
+    elif win_length == 1:  # the formula gives 0 for one sample
+        values = torch.ones(1, dtype=torch.float64, device=device)
     else:
         angle = torch.arange(win_length, dtype=torch.float64, device=device) * (2 * torch.pi / win_length)
         values = torch.zeros_like(angle)

@@ -39,15 +39,17 @@ class Chain(nn.Sequential):
     """
 
     def __init__(self, *stages: nn.Module | OrderedDict[str, nn.Module]) -> None:
-        first = stages[0] if len(stages) == 1 else None
-        modules: list[Any] = list(first.values()) if isinstance(first, OrderedDict) else list(stages)
-        if not modules:
+        if len(stages) == 1 and isinstance(stages[0], OrderedDict):
+            named: OrderedDict[str, Any] = stages[0]
+        else:
+            named = OrderedDict((str(index), stage) for index, stage in enumerate(stages))
+        if not named:
             raise ValueError("Chain: give at least one front end")
-        for index, stage in enumerate(modules):
+        for name, stage in named.items():
             if not isinstance(stage, nn.Module):
-                raise TypeError(f"Chain: stage {index} is a {type(stage).__name__}, not a module")
-        _check_order(modules)
-        super().__init__(*stages)
+                raise TypeError(f"Chain: stage {name} is a {type(stage).__name__}, not a module")
+        _check_order(named)
+        super().__init__(named)
 
     @property
     def reads(self) -> str | None:
@@ -135,11 +137,11 @@ class Chain(nn.Sequential):
             raise ValueError(f"Chain: {self.stream_obstacle}")
 
 
-def _check_order(stages: list[nn.Module]) -> None:
-    for index, (before, stage) in enumerate(pairwise(stages), 1):
+def _check_order(stages: OrderedDict[str, nn.Module]) -> None:
+    for (first, before), (second, stage) in pairwise(stages.items()):
         given, read = getattr(before, "gives", None), getattr(stage, "reads", None)
         if given and read and given != read:
             raise ValueError(
-                f"Chain: stage {index} ({type(stage).__name__}) reads {read}, but stage {index - 1} "
+                f"Chain: stage {second} ({type(stage).__name__}) reads {read}, but stage {first} "
                 f"({type(before).__name__}) gives {given}"
             )

@@ -10,8 +10,8 @@ from ._stage import Framewise
 
 __all__ = ["Normalize"]
 
-# Below this part of its mean a bin's deviation is rounding: a bin that never changes.
-_CONSTANT = 1e-6
+# Below this part of its mean a bin's deviation is float32's rounding: a bin that never changes.
+_CONSTANT = 1e-7
 
 
 class Normalize(Framewise):
@@ -20,7 +20,7 @@ class Normalize(Framewise):
     y[b, t] = (x[b, t] - mean[b]) / std[b]
 
     The constants are buffers, so they are stored with the weights, and an unfitted layer loads them. A bin that is
-    constant in the training data (deviation below a millionth of its mean) keeps its scale: std is 1 there.
+    constant in the training data (deviation below 1e-7 of its mean) keeps its scale: std is 1 there.
 
     Args:
         mean, std: a number or [bins] each, std > 0; give both, or none and call `.fit`.
@@ -152,7 +152,7 @@ def _moments(frames: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Te
             )
         mask = torch.arange(frames.shape[-1], device=frames.device) < lengths[..., None, None]
     others = [axis for axis in range(frames.dim()) if axis != frames.dim() - 2]
-    count = mask.sum()
+    count = mask.sum().double()
     mean = torch.where(mask, frames, 0.0).sum(others) / count.clamp_min(1)
     squares = torch.where(mask, frames - mean[:, None], 0.0).square().sum(others)
     return count, mean, squares

@@ -74,7 +74,8 @@ def restore_checkpoint(
     try:
         stored = torch.load(file, map_location="cpu", weights_only=True)  # tensors and plain values, no code
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{file}: not a readable checkpoint ({str(error).splitlines()[0]})") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{file}: not a readable checkpoint ({reason})") from None
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise ValueError(f"{file}: not a checkpoint of this version of temporal")
     try:

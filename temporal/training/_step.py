@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from temporal.datasets import AudioFolder, Batch, collate
+from temporal.datasets import AudioFolder, Batch, collate, generators_for
+from temporal.datasets.augment import BandMask, TimeMask, TimeShift
 from temporal.delays import DelayedLinear, DelaySchedule
 from temporal.frontends import Normalize
-from temporal.layers import Model
+from temporal.layers import Model, to_steps
 
 from .recipe import Recipe
 
@@ -27,13 +28,20 @@ class TrainingStep(nn.Module):
 
     def __init__(self, model: Model, recipe: Recipe) -> None:
         super().__init__()
-        self.model, self.seed, self.augment = model, recipe.seed, recipe.augment
+        self.model, self.seed = model, recipe.seed
+        vary = recipe.augment
+        self.shift = TimeShift(round(vary.shift * (model.sample_rate or 0)))
+        self.masks = BandMask(vary.band_mask, fill=0.0), TimeMask(vary.time_mask, fill=0.0)  # 0: the mean of each band
 
     def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """(mean loss, number of recordings decided right)."""
-        wave, lengths = self._shifted(batch, epoch)
+        draws = generators_for(self.seed, epoch, batch.indices)
+        wave, lengths = self.shift(batch.wave, batch.lengths, draws)
         x, steps = self.model.steps(wave, lengths)
-        logits = self.model.decide(self._masked(x, steps, batch, epoch), steps)
+        frames = x.permute(1, 2, 0)
+        for mask in self.masks:
+            frames = mask(frames, steps, draws)
+        logits = self.model.decide(to_steps(frames), steps)
         return cross_entropy(logits, batch.labels), (logits.argmax(-1) == batch.labels).sum()
 
 

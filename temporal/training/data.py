@@ -25,7 +25,7 @@ def open_part(recipe: Recipe, part: str, labels: Sequence[str] | None = None) ->
         ValueError: the recipe has no embedded data set and no path; whatever the data set refuses.
         FileNotFoundError: the folder is not there.
     """
-    from temporal.datasets import AudioFolder, SpokenDigits
+    from temporal.datasets import AudioFolder
 
     data, rate = recipe.data, recipe.frontend.sample_rate
     if data.path is not None:
@@ -42,6 +42,8 @@ def open_part(recipe: Recipe, part: str, labels: Sequence[str] | None = None) ->
             cache=True,
         )
     if data.embedded == "spoken-digits":
+        from temporal.datasets import SpokenDigits
+
         return SpokenDigits(sample_rate=rate, split=part, cache=True)
     raise ValueError(
         f"recipe {recipe.name!r} has no embedded data set: say where the recordings are with --data FOLDER"

@@ -150,7 +150,8 @@ class _Training:
     def _epoch(self) -> None:
         here, started = self.position, time.monotonic()
         self.model.train()
-        self.sampler.set_epoch(here.epoch, start=here.batch)
+        self.sampler.set_epoch(here.epoch)
+        self.sampler.start = here.batch
         for rows in self.sampler:
             batch = self._batch(rows)
             step = here.epoch * len(self.sampler) + here.batch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from temporal.models.specs import DelayedLIF, Mel, known
 
-from .recipe import Augment, Data, Delays, Optimizer, Recipe
+from .recipe import Augment, Data, Optimizer, Recipe
 
 __all__ = ["find_recipe", "recipes"]
 
@@ -21,7 +21,10 @@ def recipes() -> dict[str, tuple[str, Recipe]]:
                 name="digits",
                 data=Data(embedded="spoken-digits", validation=0.1),
                 frontend=Mel(sample_rate=8000, n_fft=256, win_length=200, hop_length=80, n_mels=40, fmin=50.0),
-                network=DelayedLIF(hidden=128, layers=2, max_delay=24),
+                network=DelayedLIF(hidden=128, layers=2, max_delay=24, dropout=0.1),
+                tail=24,
+                augment=Augment(shift=0.1, band_mask=7, time_mask=0),
+                optimizer=Optimizer(lr=5e-3),
             ),
         ),
         "commands": (
@@ -30,10 +33,9 @@ def recipes() -> dict[str, tuple[str, Recipe]]:
                 name="commands",
                 data=Data(split="lists"),
                 frontend=Mel(sample_rate=16000, n_fft=512, win_length=400, hop_length=160, n_mels=40, fmin=50.0),
-                network=DelayedLIF(hidden=256, layers=2, max_delay=24),
+                network=DelayedLIF(hidden=256, layers=2, max_delay=24, dropout=0.2),
+                tail=24,
                 augment=Augment(shift=0.1, band_mask=7, time_mask=14),
-                delays=Delays(),
-                optimizer=Optimizer(),
             ),
         ),
     }

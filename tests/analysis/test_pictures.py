@@ -118,7 +118,7 @@ def test_a_confusion_matrix():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
     assert axes.get_title() == "accuracy 93.75 % (600 of 640)"
     words = text_of(figure)
-    assert "93.8 %  (30 of 32)" in words and "recall" in words and "share of the true class (%)" in words
+    assert "\u200793.8 %  (30 of 32)" in words and "recall" in words and "share of the true class (%)" in words
     cells = {(t.get_position(), t.get_text()) for t in axes.texts}
     assert ((0, 0), "30") in cells and ((1, 0), "2") in cells and ((0, 19), "2") in cells  # (x: predicted, y: true)
     assert [label.get_text() for label in axes.get_yticklabels()][:2] == ["word 0", "word 1"]

@@ -1,0 +1,139 @@
+"""Front ends as modules: stored, moved, cast, copied, compiled."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from temporal.frontends import STFT, AmplitudeToDB, Chain, Log, MelSpectrogram, Normalize
+
+
+def mel(**options):
+    return MelSpectrogram(16000, n_fft=512, hop_length=160, n_mels=40, **options)
+
+
+def chain():
+    return Chain(mel(), Log(), Normalize(torch.linspace(-9, -3, 40), torch.linspace(1, 2, 40)))
+
+
+LAYERS = {
+    "STFT": lambda: STFT(256),
+    "own window": lambda: STFT(256, window=torch.rand(256)),
+    "mel": mel,
+    "chain": chain,
+    "decibels": lambda: Chain(mel(power=1.0), AmplitudeToDB("magnitude", top_db=80)),
+}
+layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
+bare = pytest.mark.parametrize("make", [mel, lambda: STFT(256)], ids=["mel", "STFT"])
+
+
+def test_window_and_filter_bank_are_not_stored():
+    assert not mel().state_dict() and not STFT().state_dict()
+    assert not list(mel().parameters())
+
+
+@layers
+def test_pickle_copy_and_state_dict(make):
+    layer, wave = make(), torch.randn(2, 3000)
+    expected = layer(wave)
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(wave), expected)
+    assert torch.equal(copy.deepcopy(layer)(wave), expected)
+    if make is not LAYERS["own window"]:
+        fresh = make()
+        fresh.load_state_dict(layer.state_dict())
+        assert torch.equal(fresh(wave), expected)
+    assert "extra" not in repr(layer) and repr(layer)
+
+
+@bare
+@pytest.mark.parametrize("detour", ["half", "bfloat16", "float"])
+def test_casts_do_not_round_twice(make, detour):
+    wave = torch.randn(2, 3000, dtype=torch.float64)
+    layer = make()
+    getattr(layer, detour)()
+    assert {buffer.dtype for buffer in layer.buffers()} == {torch.float32}
+    layer.double()
+    assert {buffer.dtype for buffer in layer.buffers()} == {torch.float64}
+    assert torch.equal(layer(wave), make().double()(wave))
+
+
+@bare
+def test_the_inputs_dtype_decides(make):
+    wave = torch.randn(2, 3000, dtype=torch.float64)
+    single, double = make(), make().double()
+    assert torch.equal(single(wave), double(wave)) and single(wave).dtype == torch.float64
+    torch.testing.assert_close(double(wave.float()), single(wave.float()), rtol=1e-5, atol=1e-5)
+    assert double(wave.float()).dtype == torch.float32
+    for dtype in (torch.float16, torch.bfloat16):
+        assert torch.equal(single(wave.to(dtype)), single(wave.to(dtype).float()))
+    assert single.window.dtype == torch.float32 and double.window.dtype == torch.float64
+
+
+@layers
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_leaves_spectra_in_float32(make, dtype):
+    layer, wave = make(), torch.randn(2, 3000)
+    expected = layer(wave)
+    with torch.autocast("cpu", dtype):
+        out = layer(wave)
+        streamed, _ = layer[0].stream(wave) if isinstance(layer, Chain) else layer.stream(wave)
+    assert out.dtype == streamed.dtype == torch.float32
+    assert torch.equal(out, expected)
+
+
+@bare
+def test_made_on_no_device_and_placed_later(make):
+    wave = torch.randn(2, 3000)
+    with torch.device("meta"):
+        layer = make()
+    assert layer(wave.to("meta")).shape == make()(wave).shape
+    assert torch.equal(layer.to_empty(device="cpu")(wave), make()(wave))
+
+
+@layers
+def test_double_as_the_default_dtype(make):
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert {buffer.dtype for buffer in make().buffers()} == {torch.float64}
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def assert_compiled_is_the_same(layer, backend):
+    torch.compiler.reset()
+    wave = torch.randn(2, 3000, requires_grad=True)
+    expected, out = layer(wave), torch.compile(layer, fullgraph=True, backend=backend)(wave)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    (grad,) = torch.autograd.grad(expected.sum(), wave)
+    torch.testing.assert_close(torch.autograd.grad(out.sum(), wave)[0], grad, rtol=1e-3, atol=1e-4)
+
+
+@layers
+def test_the_whole_graph_is_captured(make):
+    assert_compiled_is_the_same(make(), "aot_eager")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex operators")
+@layers
+def test_compile(make):
+    assert_compiled_is_the_same(make(), "inductor")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@layers
+def test_cuda_without_a_synchronisation(make):
+    layer, wave = make(), torch.randn(2, 3000)
+    expected = layer(wave)
+    layer, wave = layer.cuda(), wave.cuda()
+    layer(wave)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        out = layer(wave)
+        if not isinstance(layer, Chain) or layer.stream_obstacle is None:
+            _, state = layer.stream(wave)
+            layer.flush(state)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(out.cpu(), expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,174 @@
+"""A stream gives the frames of the whole: any chunks, any front end that streams."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from temporal.frontends import STFT, AmplitudeToDB, Chain, Log, MelSpectrogram, Normalize
+
+# Relative to the peak. The FFT of a window does not depend on the others; the product with the filter bank rounds by
+# the number of frames at hand (measured 3e-7 and 6e-16).
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+SMALL = {"n_fft": 16, "hop_length": 5}
+
+
+def log_mel(**options):
+    mel = MelSpectrogram(1000, n_fft=32, hop_length=10, n_mels=6, **options)
+    return Chain(mel, Log(1e-3), Normalize(torch.arange(6.0), torch.arange(1.0, 7.0)))
+
+
+FRONT_ENDS = {
+    "magnitude": lambda: STFT(**SMALL),
+    "complex": lambda: STFT(**SMALL, output="complex"),
+    "odd n_fft": lambda: STFT(15, hop_length=4, win_length=9, output="power"),
+    "gaps between windows": lambda: STFT(8, hop_length=21),
+    "one sample": lambda: STFT(1, hop_length=1),
+    "reflect": lambda: STFT(**SMALL, pad_mode="reflect"),
+    "reflect, odd n_fft": lambda: STFT(15, hop_length=11, pad_mode="reflect"),
+    "reflect, gaps": lambda: STFT(8, hop_length=21, pad_mode="reflect"),
+    "not centred": lambda: STFT(**SMALL, center=False),
+    "log mel": log_mel,
+    "log mel, reflect": lambda: log_mel(pad_mode="reflect"),
+    "decibels": lambda: Chain(STFT(**SMALL, output="power"), AmplitudeToDB(amin=1e-3)),
+    "chain in a chain": lambda: Chain(log_mel(), Chain(Log(20.0), Log(10.0))),
+}
+
+
+def streamed(front_end, chunks):
+    state, parts = None, []
+    for chunk in chunks:
+        frames, state = front_end.stream(chunk, state)
+        parts.append(frames)
+    frames, state = front_end.flush(state)
+    assert state is None
+    return torch.cat([*parts, frames], -1)
+
+
+def assert_equal_to_peak(ours, theirs, tolerance):
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    if theirs.numel():
+        assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    cuts=st.lists(st.sampled_from([0, 0, 1, 1, 2, 3, 7, 16, 40]) | st.integers(0, 90), min_size=1, max_size=9),
+    leading=st.sampled_from([(), (2,), (2, 1), (0,)]),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    seed=st.integers(0, 99),
+)
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_any_chunks_give_the_whole(name, cuts, leading, dtype, seed):
+    front_end = FRONT_ENDS[name]().to(dtype)
+    samples = sum(cuts)
+    wave = torch.randn(*leading, samples, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+    try:
+        whole = front_end(wave)
+    except ValueError as refused:  # shorter than a window, or than its reflection: the stream must say the same
+        with pytest.raises(ValueError) as caught:
+            streamed(front_end, wave.split(cuts, -1))
+        assert str(caught.value) == str(refused)
+        return
+    assert whole.shape[-1] == front_end.frames(samples)
+    assert_equal_to_peak(streamed(front_end, wave.split(cuts, -1)), whole, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_frames_leave_when_latency_says(name):
+    front_end = FRONT_ENDS[name]()
+    state, given, seen = None, 0, 0
+    reflected = 0 if front_end.pad_mode != "reflect" else {"log mel, reflect": 16, "reflect": 8}.get(name, 4)
+    if name == "reflect, odd n_fft":
+        reflected = 7
+    for sample in torch.randn(200).split(1):
+        frames, state = front_end.stream(sample, state)
+        seen, given = seen + 1, given + frames.shape[-1]
+        due = max(0, (seen - front_end.latency) // front_end.hop_length + 1)
+        assert given == (due if seen > reflected else 0)
+
+
+def test_a_stream_of_real_speech(signal):
+    wave, rate = signal
+    wave = torch.tensor(wave, dtype=torch.float32)
+    front_end = Chain(MelSpectrogram(rate, n_fft=512, hop_length=160, n_mels=40), Log(), Normalize(-5.0, 2.0))
+    assert_equal_to_peak(streamed(front_end, wave.split(320)), front_end(wave), 1e-6)
+
+
+def test_the_callers_state_and_chunks_are_left_as_they_were():
+    stft = STFT(**SMALL)
+    chunk = torch.randn(2, 50)
+    _, state = stft.stream(chunk)
+    kept, again = state.samples.clone(), chunk.clone()
+    first, after = stft.stream(chunk, state)
+    second, other = stft.stream(chunk, state)
+    assert torch.equal(first, second) and torch.equal(after.samples, other.samples)
+    assert torch.equal(state.samples, kept) and torch.equal(chunk, again)
+    stft.flush(state)
+    assert torch.equal(state.samples, kept)
+
+
+def test_two_streams_in_turn_do_not_mix():
+    front_end = log_mel()
+    waves = torch.randn(2, 300)
+    states, parts = [None, None], [[], []]
+    for chunk in range(0, 300, 30):
+        for i in range(2):
+            frames, states[i] = front_end.stream(waves[i, chunk : chunk + 30], states[i])
+            parts[i].append(frames)
+    for i in range(2):
+        out = torch.cat([*parts[i], front_end.flush(states[i])[0]], -1)
+        assert_equal_to_peak(out, front_end(waves[i]), 1e-6)
+
+
+def test_the_state_stays_small_and_holds_no_chunk_alive():
+    stft = STFT(512, hop_length=160)
+    _, state = stft.stream(torch.randn(1_000_000))
+    assert state.samples.untyped_storage().nbytes() < 4 * 512
+    chain = log_mel()
+    _, state = chain.stream(torch.randn(1_000_000))
+    for tensor in (state[0].samples, state[1][0], state[2][0]):
+        assert tensor.untyped_storage().nbytes() <= 4 * 32
+
+
+def test_gradients_flow_through_a_stream():
+    stft = STFT(**SMALL)
+    wave = torch.randn(60, requires_grad=True)
+    streamed(stft, wave.split(7)).sum().backward()
+    along = wave.grad.clone()
+    wave.grad = None
+    stft(wave).sum().backward()
+    torch.testing.assert_close(along, wave.grad)
+
+
+@pytest.mark.parametrize(
+    "front_end, message",
+    [
+        (AmplitudeToDB(top_db=80), r"AmplitudeToDB: top_db=80 .*use top_db=None"),
+        (Chain(STFT(16), AmplitudeToDB(top_db=80)), r"Chain: stage 1 \(AmplitudeToDB\): top_db=80 .*use top_db=None"),
+        (Chain(STFT(16), torch.nn.Dropout(), Log()), r"Chain: stage 1 \(Dropout\) has no \.stream"),
+        (
+            Chain(Chain(STFT(16), AmplitudeToDB(top_db=1))),
+            r"stage 0 \(Chain\): stage 1 \(AmplitudeToDB\): .*top_db=None",
+        ),
+    ],
+)
+def test_what_cannot_stream_names_the_variant_that_can(front_end, message):
+    chunk = torch.zeros(9, 9)
+    with pytest.raises(ValueError, match=message):
+        front_end.stream(chunk)
+    with pytest.raises(ValueError, match=message):
+        front_end.flush(None)
+
+
+@pytest.mark.parametrize("front_end", [STFT(16), Log(), Chain(STFT(16))])
+def test_flush_before_stream(front_end):
+    with pytest.raises(ValueError, match=f"{type(front_end).__name__}: flush needs the state that stream returned"):
+        front_end.flush(None)
+
+
+@pytest.mark.parametrize("chunk", [torch.zeros(3, 8), torch.zeros(8), torch.zeros(2, 8, dtype=torch.float64)])
+def test_a_chunk_of_another_stream(chunk):
+    _, state = STFT(16).stream(torch.zeros(2, 8))
+    with pytest.raises(ValueError, match="does not continue a stream"):
+        STFT(16).stream(chunk, state)
