@@ -41,14 +41,17 @@ def confusion_matrix(matrix: Any, labels: Sequence[str]) -> Figure:
         >>> figure.axes[0].get_title()
         'accuracy 93.00 % (93 of 100)'
     """
+    from matplotlib.colors import PowerNorm
+
     counts = _checked(matrix, labels)
     classes = len(labels)
     totals = counts.sum(1)
     share = counts / np.maximum(totals, 1)[:, None]
     cell = min(0.42, max(0.2, 8 / classes)) if classes <= _MOST_NUMBERED else 0.22
     side = max(2.4, cell * classes)
-    figure, (axes,) = new_axes(side + 2.6, [side + 0.7])
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="none")
+    figure, (axes,) = new_axes(side + 2.8, [side + 0.4])
+    shade = PowerNorm(0.5, 0, 1)  # one recording of fifty in a cell has to show
+    image = axes.imshow(share, cmap="Blues", norm=shade, interpolation="none")
     styled(axes, x="predicted class", y="true class", grid=False)
     right, total = int(counts.trace()), int(totals.sum())
     figures = f"accuracy {100 * right / total:.2f} % ({right} of {total})" if total else "no recordings"
@@ -56,11 +59,14 @@ def confusion_matrix(matrix: Any, labels: Sequence[str]) -> Figure:
     _name_classes(axes, labels)
     _state_recall(axes, counts, totals)
     if classes <= _MOST_NUMBERED:
-        _number_cells(axes, counts, share)
+        _number_cells(axes, counts, shade(share))
     else:
         _name_confusions(figure, counts, labels)
-    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 2.4 / side), pad=0.02, aspect=18, ticks=[0, 0.5, 1])
-    bar.ax.set_yticklabels(["0", "50", "100"], fontsize=TEXT["tick"], color=INK)
+    bar = figure.colorbar(
+        image, ax=axes, shrink=min(1.0, 2.4 / side), pad=0.02, aspect=18, ticks=[0, 0.05, 0.2, 0.5, 1]
+    )
+    bar.ax.set_yticklabels(["0", "5", "20", "50", "100"], fontsize=TEXT["tick"], color=INK)
+    bar.ax.minorticks_off()
     bar.set_label("share of the true class (%)", fontsize=TEXT["tick"], color=INK)
     return figure
 
@@ -78,13 +84,12 @@ def _checked(matrix: Any, labels: Sequence[str]) -> np.ndarray:
 
 def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
     places = range(len(labels))
-    text = plain("tick" if len(labels) <= _MOST_NUMBERED else "small")
-    upright = max(len(str(label)) for label in labels) > 3
-    turned = {"rotation": 90 if len(labels) > _MOST_NUMBERED else 45, "ha": "center" if len(labels) > 20 else "right"}
-    axes.set_xticks(
-        places, [str(label) for label in labels], **text, **(turned if upright else {}), rotation_mode="anchor"
-    )
-    axes.set_yticks(places, [str(label) for label in labels], **text)
+    size = "tick" if len(labels) <= _MOST_NUMBERED else "small"
+    text = plain(size)
+    if max(len(str(label)) for label in labels) > 3:
+        text |= {"rotation": 90, "va": "center", "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(places, [str(label) for label in labels], **text)
+    axes.set_yticks(places, [str(label) for label in labels], **plain(size))
     # A hair-line between the cells leads the eye from a cell to its two names.
     edges = np.arange(-0.5, len(labels))
     axes.set_xticks(edges, minor=True)
@@ -95,21 +100,21 @@ def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
 
 def _state_recall(axes: Axes, counts: np.ndarray, totals: np.ndarray) -> None:
     words = [
-        f"{100 * hit / total:5.1f} %  ({hit} of {total})" if total else "–  (0)"
+        f"{f'{100 * hit / total:.1f}':\u2007>5} %  ({hit} of {total})" if total else "\u2007\u2007\u2007–  (0)"
         for hit, total in zip(np.diag(counts), totals, strict=True)
     ]
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(len(words)), words, **plain("tick" if len(words) <= _MOST_NUMBERED else "small"))
-    right.set_ylabel("recall (recognised of all)", fontsize=TEXT["label"], color=INK)
+    axes.annotate("recall", (1, 1), (6, 5), "axes fraction", "offset points", fontsize=TEXT["label"], color=INK)
     right.tick_params(length=0)
     right.spines["right"].set_visible(False)
     for row in np.flatnonzero(totals == 0):
         axes.axhspan(row - 0.5, row + 0.5, facecolor="#f2f2f2", edgecolor="#c8c8c8", hatch="////", linewidth=0)
 
 
-def _number_cells(axes: Axes, counts: np.ndarray, share: np.ndarray) -> None:
+def _number_cells(axes: Axes, counts: np.ndarray, darkness: np.ndarray) -> None:
     for true, predicted in np.argwhere(counts > 0):
-        ink = "white" if share[true, predicted] > 0.55 else INK
+        ink = "white" if darkness[true, predicted] > 0.55 else INK
         number = str(counts[true, predicted])
         size = TEXT["tick"] if len(number) < 4 else TEXT["small"] - max(0, len(number) - 4)
         axes.text(predicted, true, number, ha="center", va="center", fontsize=size, color=ink)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .style import INK, LINES, TEXT, new_axes, styled
+from .style import INK, LINES, TEXT, legend, new_axes, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,7 @@ def _draw_column(
             label = f"{part}, last {form.format(finite[-1])}"
             axes.plot(epochs, shown, label=label, linewidth=1.4, **_marked(style, len(rows)))
     if axes.lines:
-        axes.legend(loc=corner, fontsize=TEXT["tick"], frameon=False, handlelength=3.2)
+        legend(axes, loc=corner)
     if lost:
         some = ", ".join(lost[:6]) + (f" and {len(lost) - 6} more" if len(lost) > 6 else "")
         axes.set_title(
@@ -78,7 +78,7 @@ def _draw_column(
 def _draw_schedule(axes: Axes, rows: Sequence[Mapping[str, Any]], names: list[str]) -> None:
     """Width of the delays on the left, learning rate on the right; one of them alone on the left."""
     units = {"sigma": "sigma (steps)", "learning_rate": "learning rate"}
-    lines = []
+    lines: list[Any] = []
     for name, style in zip(names, LINES, strict=False):
         own = axes if not lines else axes.twinx()
         epochs, values = _column(rows, name)
@@ -90,7 +90,7 @@ def _draw_schedule(axes: Axes, rows: Sequence[Mapping[str, Any]], names: list[st
         own.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
         own.yaxis.get_offset_text().set_fontsize(TEXT["small"])
     if len(lines) > 1:
-        axes.legend(handles=lines, loc="upper right", fontsize=TEXT["tick"], frameon=False, handlelength=3.2)
+        legend(own, handles=lines, loc="upper right")  # on the axes that are drawn last, above both lines
 
 
 def _mark_rounding(panels: Sequence[Axes], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -99,14 +99,15 @@ def _mark_rounding(panels: Sequence[Axes], rows: Sequence[Mapping[str, Any]]) ->
         return
     for axes in panels:
         axes.axvline(epoch, color=INK, linewidth=1.0, linestyle=(0, (1, 1.5)))
-    note = {"fontsize": TEXT["tick"], "color": INK, "ha": "center", "va": "bottom"}
     panels[0].annotate(
         f"whole-step delays from epoch {epoch}",
         (epoch, 1),
         (0, 3),
         xycoords=("data", "axes fraction"),
         textcoords="offset points",
-        **note,
+        fontsize=TEXT["tick"],
+        color=INK,
+        ha="center",
     )
 
 

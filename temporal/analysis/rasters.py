@@ -71,7 +71,7 @@ def raster(
 
 
 def _matrix(name: str, values: Any, shape: str) -> np.ndarray:
-    array = np.asarray(values)
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     if array.ndim != 2:
         raise ValueError(f"raster: {name} has shape {array.shape}; {shape} is right")
     return array

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DPI", "IMAGE", "INK", "LINES", "PALE", "TEXT", "new_axes", "plain", "save", "styled"]
+__all__ = ["DPI", "IMAGE", "INK", "LINES", "PALE", "TEXT", "legend", "new_axes", "plain", "save", "styled"]
 
 DPI = 150
 INK = "#222222"
@@ -54,6 +54,11 @@ def styled(axes: Axes, *, x: str = "", y: str = "", grid: bool = True) -> Axes:
     return axes
 
 
+def legend(axes: Axes, **options: Any) -> None:
+    """The names of the lines, on a ground that lets no line run through them."""
+    axes.legend(fontsize=TEXT["tick"], framealpha=0.9, edgecolor="none", handlelength=3.2, **options)
+
+
 def plain(size: str = "tick") -> dict[str, Any]:
     """Properties of a text that came from the user: shown as it is, not read as a formula between dollar signs."""
     return {"fontsize": TEXT[size], "color": INK, "parse_math": False}
@@ -64,9 +69,10 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
 
     Args:
         figure: of one of the functions here, or any other of matplotlib's.
-        path: of the file; it is replaced if it exists.
+        path: of the file; it is replaced if it exists. A link is followed.
     Raises:
         OSError: the folder is missing or cannot be written to.
+        ValueError: there is something else than a file: a folder, or a device, which would be replaced, not written to.
 
     Example:
         >>> import pathlib, tempfile
@@ -76,10 +82,12 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
         >>> [file.name for file in folder.iterdir()]
         ['curve.png']
     """
-    path = Path(path)
+    path = Path(path).resolve()
+    if path.exists() and not path.is_file():
+        raise ValueError(f"save: {path} is not a file; give the path of a PNG file to write")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        figure.savefig(temporary, format="png", dpi=DPI)
+        figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
