@@ -16,6 +16,8 @@ class DerivedConstants(nn.Module):
     another dtype than the module's is served with a constant built on the spot: exact, but slower than `.double()`.
     """
 
+    _constant_names: tuple[str, ...] = ()
+
     def _build_constant(self, name: str, device: torch.device | None) -> Tensor:
         """The constant `name` in float64 on `device`."""
         raise NotImplementedError

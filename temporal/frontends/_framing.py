@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._arguments import choice, positive_int
+from ._arguments import choice
 
 __all__ = ["Framing", "FramingState", "check_count"]
 
@@ -30,8 +30,6 @@ class Framing:
     pad_mode: str
 
     def __post_init__(self) -> None:
-        positive_int(self.owner, "n_fft", self.n_fft, "samples")
-        positive_int(self.owner, "hop_length", self.hop_length, "samples")
         choice(self.owner, "pad_mode", self.pad_mode, ("constant", "reflect"))
 
     @property
@@ -85,9 +83,8 @@ class Framing:
         self._check_length(state.read)
         samples = state.samples
         if self.pad:
-            right = (
-                self._reflect_right(samples) if self._reflects else samples.new_zeros((*samples.shape[:-1], self.pad))
-            )
+            zeros = (*samples.shape[:-1], self.pad)
+            right = self._reflect_right(samples) if self._reflects else samples.new_zeros(zeros)
             samples = torch.cat((samples, right), -1)
         return self._advance(samples, state.start, state.read)[0], None
 

@@ -1,6 +1,6 @@
 """Normalisation with constants that were learned from training data once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -80,14 +80,8 @@ class Normalize(Framewise):
             ValueError: no valid frame; a value that is not finite; batches with different numbers of bins; a length
                 greater than the number of frames.
         """
-        if isinstance(frames, Tensor):
-            batches = iter([(frames, lengths)])
-        elif lengths is None:
-            batches = ((item, None) if isinstance(item, Tensor) else tuple(item) for item in frames)
-        else:
-            raise ValueError("Normalize: with an iterable, give lengths in pairs (frames, lengths)")
         total = None
-        for batch, valid in batches:
+        for batch, valid in _batches(frames, lengths):
             total = _merge(total, _moments(batch, valid))
         if total is None or not bool(total[0] > 0):
             raise ValueError("Normalize: fit was given no valid frame")
@@ -104,23 +98,19 @@ class Normalize(Framewise):
     def forward(self, frames: Tensor) -> Tensor:
         """[..., bins, frames] -> the same shape."""
         frames = self._read(frames)
-        if not self.fitted:
+        mean, std = self.mean, self.std
+        bins = mean.shape[0]
+        if bins == 0:
             raise RuntimeError("Normalize: mean and std are not known yet; call .fit(frames), give them, or load them")
-        if len(self.mean) not in (1, frames.shape[-2]):
-            raise ValueError(
-                f"Normalize: frames {list(frames.shape)} have {frames.shape[-2]} bins, not {len(self.mean)}"
-            )
-        return (frames - self.mean.to(frames.dtype)[:, None]) / self.std.to(frames.dtype)[:, None]
+        if bins not in (1, frames.shape[-2]):
+            raise ValueError(f"Normalize: frames {list(frames.shape)} have {frames.shape[-2]} bins, not {bins}")
+        return (frames - mean.to(frames.dtype)[:, None]) / std.to(frames.dtype)[:, None]
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         if not self.fitted:  # take over the number of bins
             for name in ("mean", "std"):
                 if prefix + name in state_dict:
-                    setattr(
-                        self,
-                        name,
-                        torch.zeros_like(getattr(self, name).expand(0).new_zeros(state_dict[prefix + name].shape)),
-                    )
+                    setattr(self, name, getattr(self, name).new_zeros(state_dict[prefix + name].shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -131,6 +121,26 @@ def _per_bin(name: str, value: float | Tensor) -> Tensor:
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"Normalize: {name} has values that are not finite")
     return value.reshape(-1)
+
+
+def _batches(
+    frames: Tensor | Iterable[Tensor | Sequence[Tensor]], lengths: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    if isinstance(frames, Tensor):
+        yield frames, lengths
+        return
+    if lengths is not None:
+        raise ValueError("Normalize: with an iterable, give lengths in pairs (frames, lengths)")
+    for item in frames:
+        if isinstance(item, Tensor):
+            yield item, None
+        elif isinstance(item, (tuple, list)) and len(item) == 2:
+            yield item[0], item[1]
+        else:
+            parts = f" of {len(item)} parts" if isinstance(item, (tuple, list)) else ""
+            raise TypeError(
+                f"Normalize: fit met a {type(item).__name__}{parts} among its batches; give frames or (frames, lengths)"
+            )
 
 
 def _moments(frames: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -114,6 +114,21 @@ def test_the_whole_graph_is_captured(make):
     assert_compiled_is_the_same(make(), "aot_eager")
 
 
+def test_a_compiled_stream_and_an_exported_front_end():
+    torch.compiler.reset()
+    layer = chain()
+    compiled = torch.compile(layer.stream, fullgraph=True, backend="aot_eager")
+    state, other = None, None
+    for chunk in torch.randn(5, 2, 160):
+        out, state = compiled(chunk, state)
+        expected, other = layer.stream(chunk, other)
+        assert torch.equal(out, expected)
+    batch, samples = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("samples", min=600, max=10**6)
+    exported = torch.export.export(layer, (torch.randn(2, 3000),), dynamic_shapes=({0: batch, 1: samples},))
+    wave = torch.randn(5, 12345)
+    assert torch.equal(exported.module()(wave), layer(wave))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex operators")
 @layers

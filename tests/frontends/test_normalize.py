@@ -149,6 +149,12 @@ def test_bad_frames_to_fit(frames, lengths, message):
     assert not normalize.fitted
 
 
+@pytest.mark.parametrize("item", [(torch.zeros(5, 3), 1, 2), np.zeros((5, 3))])
+def test_batches_of_another_kind(item):
+    with pytest.raises(TypeError, match=r"Normalize: fit met a (tuple of 3 parts|ndarray) .*; give frames or"):
+        Normalize().fit([item])
+
+
 def test_another_number_of_bins():
     with pytest.raises(ValueError, match=r"Normalize: frames \[7, 5, 30\] have 5 bins, not 3"):
         Normalize(torch.zeros(3), torch.ones(3))(frames_of())
