@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt as stopped:
         print(f"temporal: {stopped or 'stopped'}", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"temporal: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -4,22 +4,42 @@ A synapse from input i to output o has a weight w[o,i], a delay d[o,i] in steps,
 steps. It spreads its weight over the lags 0 .. max_delay, and the layer is a causal correlation with that kernel:
 
     K[o,i,lag] = w[o,i] * g(lag; d[o,i], sigma)
-    y[t,o]     = sum over i and lag of K[o,i,lag] * x[t-lag,i]
+    y[t,o]     = sum over i and lag of K[o,i,lag] * x[t-lag,i]   (+ b[o])
 
-The spread g sums to one over the lags. `gaussian` is exp(-(lag - d)^2 / (2 sigma^2)), normalised over the lags that
-exist; `rounded` puts everything on the nearest lag.
+The spread g sums to one over the lags. Before that normalisation `gaussian` is exp(-(lag - d)^2 / (2 sigma^2)) and
+`triangle` max(0, sqrt(6) sigma - |lag - d|), which has the same standard deviation and ends sqrt(6) sigma away;
+`rounded` puts everything on the nearest lag, which is what the other two tend to with sigma.
+
+A delay belongs to each synapse (d[o,i]), to each axon (d[i], one for all synapses of an input) or to each dendrite
+(d[o]). The last two need no kernel: one shift of x, or of y, and one matrix product.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
 
-__all__ = ["KERNELS", "NEGLIGIBLE", "SMALLEST_SIGMA", "bounded", "delay_kernel", "delayed_product", "nearest", "spread"]
+__all__ = [
+    "KERNELS",
+    "NEGLIGIBLE",
+    "PER",
+    "SMALLEST_SIGMA",
+    "bounded",
+    "delay_kernel",
+    "delayed_linear",
+    "delayed_product",
+    "delayed_shift",
+    "nearest",
+    "spread",
+]
 
-KERNELS = ("gaussian", "rounded")
+PER = ("synapse", "axon", "dendrite")
+KERNELS = ("gaussian", "triangle", "rounded")
 
-# Below this width, in steps, a gaussian is taken as rounded: the two differ only for delays within 1e-4 of a half step,
-# and there the slope 1 / (2 sigma)^2 would be of no use to an optimiser.
-SMALLEST_SIGMA = 1e-3
+# Below these widths, in steps, a spread is taken as rounded. A gaussian that narrow differs from it only for delays
+# within 1e-4 of a half step, where its slope of 1 / (2 sigma)^2 would be of no use to an optimiser; a triangle whose
+# half base is hardly more than half a step meets one lag only.
+SMALLEST_SIGMA = {"gaussian": 1e-3, "triangle": 0.501 / math.sqrt(6)}
 
 # A smaller share of a synapse becomes exactly zero. The tails of a narrow gaussian pass through the subnormal numbers
 # (1e-38 to 1e-45 in float32), which many processors add and multiply a hundred times slower; beside a share of at least
@@ -69,7 +89,7 @@ def spread(delay: torch.Tensor, sigma: float | torch.Tensor, max_delay: int, ker
         sigma: effective standard deviation in steps, >= 0. Under `SMALLEST_SIGMA`, zero included, the spread is
             rounded. A tensor of one element costs no synchronisation with a GPU.
         max_delay: the largest lag, in steps, inclusive.
-        kernel: "gaussian" or "rounded".
+        kernel: "gaussian", "triangle" or "rounded".
     Shape:
         delay: [*shape].  Returns [*shape, max_delay + 1], in float32 or wider.
     """
@@ -79,30 +99,78 @@ def spread(delay: torch.Tensor, sigma: float | torch.Tensor, max_delay: int, ker
     delay = bounded(delay.to(dtype), max_delay)
     lags = torch.arange(max_delay + 1, device=delay.device, dtype=dtype)
     if kernel == "rounded":
-        sigma = 0.0
+        kernel, sigma = "gaussian", 0.0
     if not isinstance(sigma, torch.Tensor):
         sigma = torch.full((), sigma, dtype=dtype, device=delay.device)
-    # A narrow gaussian around a whole step is one lag exactly, so one formula serves both, with no branch on sigma.
-    centre = torch.where(sigma < SMALLEST_SIGMA, nearest(delay), delay)
-    scale = -0.5 / sigma.to(dtype).clamp(min=SMALLEST_SIGMA) ** 2
+    # A narrow spread around a whole step is one lag exactly, so one formula serves both, with no branch on sigma.
+    smallest = SMALLEST_SIGMA[kernel]
+    centre = torch.where(sigma < smallest, nearest(delay), delay)
+    sigma = sigma.to(dtype).clamp(min=smallest)
+    distance = lags - centre.unsqueeze(-1)
+    return _triangle(distance, sigma) if kernel == "triangle" else _gaussian(distance, sigma)
+
+
+def _gaussian(distance: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     # Softmax subtracts the largest exponent first: no 0 / 0 where every gaussian underflows.
-    share = torch.softmax(scale * (lags - centre.unsqueeze(-1)) ** 2, dim=-1)
-    return F.threshold(share, NEGLIGIBLE, 0.0)
+    return F.threshold(torch.softmax(distance**2 * (-0.5 / sigma**2), dim=-1), NEGLIGIBLE, 0.0)
+
+
+def _triangle(distance: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    height = math.sqrt(6) * sigma - distance.abs()
+    # max(0, height) with the slope 1/2 at 0, midway between the slopes on either side. With relu's slope of 0 a
+    # triangle of half base 1 gives no gradient to a delay on a whole step, which then never leaves it.
+    height = (height + height.abs()) / 2
+    return height / height.sum(dim=-1, keepdim=True)
 
 
 def delay_kernel(
-    weight: torch.Tensor, delay: torch.Tensor, sigma: float | torch.Tensor, max_delay: int, kernel: str = "gaussian"
+    weight: torch.Tensor,
+    delay: torch.Tensor,
+    sigma: float | torch.Tensor,
+    max_delay: int,
+    kernel: str = "gaussian",
+    per: str = "synapse",
 ) -> torch.Tensor:
-    """The kernel of a layer with one delay a synapse: K[o,i,lag] = w[o,i] g(lag; d[o,i], sigma).
+    """The kernel over lags of every pair of neurons: K[o,i,lag] = w[o,i] g(lag; d, sigma).
 
     Args:
-        weight, delay: one for each synapse; with a third axis a pair of neurons has several synapses, which add up.
+        weight: with a third axis a pair of neurons has several synapses, which add up (per="synapse" only).
+        delay: in steps, one for each synapse, axon or dendrite.
         sigma, max_delay, kernel: as in `spread`.
+        per: "synapse", "axon" or "dendrite".
     Shape:
-        weight, delay: [O, I] or [O, I, synapses].  Returns [O, I, max_delay + 1].
+        weight: [O, I] or [O, I, synapses].  delay: like weight, axon [I], dendrite [O].
+        Returns [O, I, max_delay + 1].
     """
-    taps = weight.unsqueeze(-1) * spread(delay, sigma, max_delay, kernel)
+    share = spread(delay, sigma, max_delay, kernel)
+    taps = weight.unsqueeze(-1) * (share.unsqueeze(1) if per == "dendrite" else share)
     return taps if weight.ndim == 2 else taps.sum(dim=2)
+
+
+def delayed_linear(
+    history: torch.Tensor,
+    weight: torch.Tensor,
+    delay: torch.Tensor,
+    sigma: float | torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    max_delay: int,
+    kernel: str = "gaussian",
+    per: str = "synapse",
+) -> torch.Tensor:
+    """The whole layer: weights, delays and width in, current out. Arguments as in `delay_kernel` and `delayed_product`.
+
+    Shape:
+        history: [max_delay + T, B, I].  Returns [T, B, O].
+    """
+    if per == "synapse":
+        return delayed_product(history, delay_kernel(weight, delay, sigma, max_delay, kernel), bias)
+    share = spread(delay, sigma, max_delay, kernel)
+    if per == "axon":
+        return F.linear(delayed_shift(history, share), weight, bias)
+    if per == "dendrite":
+        return delayed_shift(F.linear(history, weight), share, bias)
+    raise ValueError(f"delayed_linear: per={per!r} is not one of {', '.join(PER)}")
 
 
 def delayed_product(history: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -115,13 +183,38 @@ def delayed_product(history: torch.Tensor, kernel: torch.Tensor, bias: torch.Ten
     Shape:
         history: [max_delay + T, B, I].  kernel: [O, I, max_delay + 1].  bias: [O].  Returns [T, B, O], contiguous.
     """
-    kernel = kernel.to(history.dtype)
-    bias = None if bias is None else bias.to(history.dtype)
-    if history.shape[0] < kernel.shape[2] or history.shape[1] == 0:  # no step or no sample: a convolution refuses both
-        return F.linear(history[kernel.shape[2] - 1 :], kernel[:, :, 0], bias)
+    if _nothing(history, kernel):
+        return F.linear(history[kernel.shape[2] - 1 :], kernel[:, :, 0].to(history.dtype), bias)
+    return _correlate(history, kernel, bias, groups=1)
+
+
+def delayed_shift(history: torch.Tensor, share: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Each neuron's own signal, late by its own delay: z[t,n] = sum over lag of g[n,lag] h[t-lag,n] (+ bias[n]).
+
+    Args:
+        history: the max_delay steps before the first output and then T steps, oldest first.
+        share: g, from `spread`.
+        bias: added to every step.
+    Shape:
+        history: [max_delay + T, B, N].  share: [N, max_delay + 1].  bias: [N].  Returns [T, B, N], contiguous.
+    """
+    if _nothing(history, share):
+        z = history[share.shape[1] - 1 :] * share[:, 0].to(history.dtype)
+        return z if bias is None else z + bias.to(history.dtype)
+    return _correlate(history, share.unsqueeze(1), bias, groups=len(share))
+
+
+def _nothing(history: torch.Tensor, kernel: torch.Tensor) -> bool:
+    """No step or no sample: a convolution refuses both."""
+    return history.shape[0] < kernel.shape[-1] or history.shape[1] == 0
+
+
+def _correlate(history: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None, groups: int) -> torch.Tensor:
     # One picture in the channels-last layout: steps are its rows, samples its columns, neurons its channels. So x and y
     # stay as they lie in memory, and the processor's direct convolution reads contiguous neurons: forward and backward
     # take three quarters of the time of F.conv1d, which wants time last.
     picture = history.permute(2, 0, 1).unsqueeze(0)
-    y = F.conv2d(picture, kernel.flip(2).unsqueeze(-1), bias)
+    kernel = kernel.flip(2).unsqueeze(-1).to(history.dtype)
+    bias = None if bias is None else bias.to(history.dtype)
+    y = F.conv2d(picture, kernel, bias, groups=groups)
     return y.squeeze(0).permute(1, 2, 0).contiguous()  # nothing to do, except for a single input or a permuted history

@@ -1,4 +1,4 @@
-"""A linear layer whose every synapse has a delay of its own, in steps, learned together with its weight."""
+"""A linear layer whose synapses, axons or dendrites have delays of their own, in steps, learned with the weights."""
 
 import math
 import operator
@@ -7,19 +7,17 @@ from typing import Self
 import torch
 from torch import nn
 
-from temporal.kernels.delayed import KERNELS, delay_kernel, delayed_product, nearest
+from temporal.kernels.delayed import KERNELS, PER, delay_kernel, delayed_linear, nearest
 
 __all__ = ["DelayedLinear"]
 
-_PER = ("synapse",)
-
 
 class DelayedLinear(nn.Module):
-    """Linear layer with a learned delay for each synapse, causal and streaming.
+    """Linear layer with learned delays, one for each synapse, axon or dendrite; causal and streaming.
 
-    y[t,o] = sum_i w[o,i] * x[t - d[o,i], i]   (+ b[o])
+    y[t,o] = sum_i w[o,i] * x[t - d, i]   (+ b[o]),   d = d[o,i] per synapse, d[i] per axon, d[o] per dendrite
 
-    While it learns, a synapse spreads its weight over the lags 0 .. max_delay as a gaussian of width `sigma` around its
+    While it learns, a synapse spreads its weight over the lags 0 .. max_delay as a bump of width `sigma` around its
     delay, normalised over those lags; a wide one feels a better delay from afar, and one of width 0 sits on the nearest
     whole step, which is what a deployed network computes. `DelaySchedule` leads sigma from the one to the other.
 
@@ -31,16 +29,19 @@ class DelayedLinear(nn.Module):
         in_features: number of inputs I, >= 1.
         out_features: number of outputs O, >= 1.
         max_delay: the largest delay, in steps, inclusive, >= 0: a published network of 25 taps has 24.
-        per: what has a delay of its own: "synapse".
-        kernel: "gaussian", or "rounded": whole steps from the start, sigma stays 0 and no gradient reaches a delay.
+        per: what has a delay of its own: "synapse"; "axon", each input; "dendrite", each output. The last two cost one
+            matrix product and a shift, where synapses cost max_delay + 1 products.
+        kernel: "gaussian"; "triangle", which ends sqrt(6) sigma away and below sigma = 0.2 meets one step only; or
+            "rounded": whole steps from the start, sigma stays 0 and no gradient reaches a delay.
         bias: adds a learned b[o].
         learn_delays: False keeps the random delays that the layer starts with (they stay in the state dict).
 
     Attributes:
         weight: [O, I], starts uniform in +-sqrt(6 / I) (Kaiming for ReLU), as in the published networks.
-        delay: [O, I], in steps, starts uniform in 0 .. max_delay.
+        delay: [O, I] per synapse, [I] per axon, [O] per dendrite, in steps, starts uniform in 0 .. max_delay.
         sigma: buffer, effective standard deviation in steps, starts at max_delay / 2 (rounded: 0); set by `set_sigma`.
-            Below 0.001 it counts as 0. With sigma 0 the delays get a gradient of zero and the weights go on learning.
+            Below 0.001 (triangle: 0.2) it counts as 0; then the delays get a gradient of zero and the weights go on
+            learning.
 
     Shape:
         x: [T, B, I], T >= 0.  state: the last max_delay inputs, oldest first, [max_delay, B, I], or None for silence.
@@ -84,10 +85,11 @@ class DelayedLinear(nn.Module):
         self.in_features = _whole("in_features", in_features, least=1)
         self.out_features = _whole("out_features", out_features, least=1)
         self.max_delay = _whole("max_delay", max_delay, least=0)
-        self.per = _one_of("per", per, _PER)
+        self.per = _one_of("per", per, PER)
         self.kernel = _one_of("kernel", kernel, KERNELS)
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.delay = nn.Parameter(torch.empty(out_features, in_features), requires_grad=learn_delays)
+        shape = {"synapse": (out_features, in_features), "axon": (in_features,), "dendrite": (out_features,)}[per]
+        self.delay = nn.Parameter(torch.empty(shape), requires_grad=learn_delays)
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
         self.register_buffer("sigma", torch.tensor(0.0 if kernel == "rounded" else self.max_delay / 2))
         self._whole_steps = False  # set by round_: training forwards undo what momentum still adds to a delay
@@ -109,14 +111,17 @@ class DelayedLinear(nn.Module):
         if state is None:
             state = x.new_zeros(self.max_delay, x.shape[1], self.in_features)
         history = torch.cat([state, x])
-        y = delayed_product(history, self.effective_kernel(), self.bias)
+        y = delayed_linear(
+            history, self.weight, self.delay, self.sigma, self.bias,
+            max_delay=self.max_delay, kernel=self.kernel, per=self.per,
+        )  # fmt: skip
         # From len(x) on, not the last max_delay: history[-0:] would be everything. A copy, so that a state kept between
         # chunks does not keep the chunk.
         return y, history[len(x) :].clone()
 
     def effective_kernel(self) -> torch.Tensor:
         """The kernel in use, [O, I, max_delay + 1], lag 0 first; differentiable."""
-        return delay_kernel(self.weight, self.delay, self.sigma, self.max_delay, self.kernel)
+        return delay_kernel(self.weight, self.delay, self.sigma, self.max_delay, self.kernel, self.per)
 
     def set_sigma(self, sigma: float) -> None:
         """Sets the width, in steps: finite and >= 0; a layer with kernel="rounded" takes 0 only."""
@@ -167,9 +172,7 @@ class DelayedLinear(nn.Module):
             raise ValueError(
                 f"DelayedLinear: x has shape {list(x.shape)}, expected [steps, batch, in_features={self.in_features}]"
             )
-        device = x.device.type
-        cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        if x.dtype != self.weight.dtype and not (x.is_floating_point() and cast):
+        if x.dtype != self.weight.dtype and not _autocast(x, self.weight):
             raise TypeError(
                 f"DelayedLinear: x is {_short(x.dtype)}, the weights are {_short(self.weight.dtype)}: "
                 f"use x.to({self.weight.dtype}), or layer.to(dtype) for another precision"
@@ -184,6 +187,12 @@ class DelayedLinear(nn.Module):
             )
         if state.dtype != x.dtype:
             raise TypeError(f"DelayedLinear: state is {_short(state.dtype)}, x is {_short(x.dtype)}: they must agree")
+
+
+def _autocast(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether autocast makes the two agree; it leaves float64 and whole numbers as they are."""
+    castable = (torch.float32, torch.bfloat16, torch.float16)
+    return x.dtype in castable and weight.dtype in castable and torch.is_autocast_enabled(x.device.type)
 
 
 def _whole(name: str, value: int, least: int) -> int:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from temporal.delays import DelayedLinear
+from temporal.kernels.delayed import KERNELS, PER
 
 
 def on_grid(layer):
@@ -26,9 +27,11 @@ def spikes(*shape, seed=0):
 def shifted_sum(layer, x):
     """y[t,o] = sum_i w[o,i] x[t - d[o,i], i], one synapse after the other."""
     y = torch.zeros(len(x), x.shape[1], layer.out_features, dtype=x.dtype)
+    delays = layer.delay.unsqueeze(1) if layer.per == "dendrite" else layer.delay
+    delays = delays.expand_as(layer.weight)
     for o in range(layer.out_features):
         for i in range(layer.in_features):
-            delay = int(layer.delay[o, i])
+            delay = int(delays[o, i])
             if delay < len(x):
                 y[delay:, :, o] += layer.weight[o, i].detach() * x[: len(x) - delay, :, i]
     return y
@@ -51,9 +54,10 @@ def test_starts_as_documented():
 
 
 @pytest.mark.parametrize("max_delay", [0, 1, 4, 30])
-@pytest.mark.parametrize("kernel", ["gaussian", "rounded"])
-def test_rounded_equals_shift_and_sum_exactly(kernel, max_delay):
-    layer = on_grid(DelayedLinear(6, 5, max_delay, kernel=kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("per", PER)
+def test_rounded_equals_shift_and_sum_exactly(per, kernel, max_delay):
+    layer = on_grid(DelayedLinear(6, 5, max_delay, per=per, kernel=kernel))
     x = spikes(20, 3, 6)
     assert layer(x)[0].equal(shifted_sum(layer, x))
 
@@ -68,18 +72,22 @@ def test_one_synapse_moves_a_spike_by_its_delay():
     assert layer(x)[0].flatten().tolist() == [0, 0, 0, 0, 2, 0, 0, 0]
 
 
-def test_effective_kernel_is_what_the_layer_does_to_an_impulse():
-    layer = DelayedLinear(3, 4, max_delay=6).double()
-    layer.set_sigma(0.7)
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("per", PER)
+def test_effective_kernel_is_what_the_layer_does_to_an_impulse(per, kernel):
+    layer = DelayedLinear(3, 4, max_delay=6, per=per, kernel=kernel).double()
+    if kernel != "rounded":
+        layer.set_sigma(0.7)
     for i in range(3):
         x = torch.zeros(7, 1, 3, dtype=torch.float64)
         x[0, 0, i] = 1
-        # One product per output: no sum to round.
+        # Nothing but products: no sum to round.
         torch.testing.assert_close(layer(x)[0][:, 0].T, layer.effective_kernel()[:, i], rtol=0, atol=1e-15)
 
 
-def test_bias_is_added_to_every_step():
-    layer = DelayedLinear(3, 4, max_delay=6, bias=True)
+@pytest.mark.parametrize("per", PER)
+def test_bias_is_added_to_every_step(per):
+    layer = DelayedLinear(3, 4, max_delay=6, per=per, bias=True)
     y, _ = layer(torch.zeros(5, 2, 3))
     assert y.equal(layer.bias.expand(5, 2, 4))
     assert layer(torch.zeros(0, 2, 3))[0].shape == (0, 2, 4)
@@ -94,12 +102,12 @@ def cuts(draw):
     return draw(st.integers(0, 6)), draw(st.lists(st.integers(0, 9), min_size=1, max_size=6))
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
-@given(cuts(), st.integers(1, 3))
-def test_stream_equals_whole(cut, batch):
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(cuts(), st.integers(1, 3), st.sampled_from(PER))
+def test_stream_equals_whole(cut, batch, per):
     max_delay, chunks = cut
     x = spikes(sum(chunks), batch, 4)
-    layer = on_grid(DelayedLinear(4, 3, max_delay, bias=False))
+    layer = on_grid(DelayedLinear(4, 3, max_delay, per=per))
     whole, last = layer(x)
     outputs, state = [], None
     for chunk in x.split(chunks):
@@ -112,8 +120,9 @@ def test_stream_equals_whole(cut, batch):
     assert state.equal(padded[len(padded) - max_delay :])
 
 
-def test_stream_equals_whole_while_delays_are_fractions():
-    layer = DelayedLinear(4, 3, max_delay=6).double()
+@pytest.mark.parametrize("per", PER)
+def test_stream_equals_whole_while_delays_are_fractions(per):
+    layer = DelayedLinear(4, 3, max_delay=6, per=per).double()
     layer.set_sigma(0.8)
     x = torch.randn(25, 2, 4, dtype=torch.float64)
     whole, _ = layer(x)
@@ -270,22 +279,25 @@ def test_learn_delays_false_keeps_and_saves_them():
 # --- dtypes, saving -------------------------------------------------------------------------------------------------
 
 
-def test_autocast_builds_the_kernel_in_float32():
-    layer = DelayedLinear(6, 5, max_delay=24)
+@pytest.mark.parametrize("per", PER)
+def test_autocast_builds_the_kernel_in_float32(per):
+    layer = DelayedLinear(6, 5, max_delay=24, per=per, bias=True)
     x, kernel = spikes(40, 3, 6), layer.effective_kernel()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer.effective_kernel().equal(kernel) and kernel.dtype == torch.float32
         y, state = layer(x)
         again, _ = layer(x[:7], state)
-    assert y.dtype == again.dtype == torch.bfloat16 and state.dtype == torch.float32
-    # bfloat16 keeps 8 bits of the kernel and of the sum.
-    torch.testing.assert_close(y.float(), layer(x)[0], rtol=2**-7, atol=2**-7)
+        none, _ = layer(x[:0], state)
+    assert y.dtype == again.dtype == none.dtype == torch.bfloat16 and state.dtype == torch.float32
+    # bfloat16 keeps 8 bits: of the kernel, of the sum, and with two products of what lies between them.
+    torch.testing.assert_close(y.float(), layer(x)[0], rtol=2**-6, atol=2**-6)
     y.float().sum().backward()
     assert layer.delay.grad.isfinite().all()
 
 
-def test_half_precision_weights_work():
-    layer = DelayedLinear(6, 5, max_delay=8).bfloat16()
+@pytest.mark.parametrize("per", PER)
+def test_half_precision_weights_work(per):
+    layer = DelayedLinear(6, 5, max_delay=8, per=per, bias=True).bfloat16()
     y, state = layer(spikes(20, 3, 6).bfloat16())
     assert y.dtype == state.dtype == torch.bfloat16 and y.isfinite().all()
 
@@ -321,8 +333,8 @@ def test_delays_of_a_longer_layer_are_refused():
         ({"max_delay": 24.0}, TypeError, "max_delay=24.0 is not a whole number"),
         ({"in_features": 0}, ValueError, "in_features=0 must be at least 1"),
         ({"out_features": 0}, ValueError, "out_features=0 must be at least 1"),
-        ({"per": "neuron"}, ValueError, "per='neuron' is not one of 'synapse'"),
-        ({"kernel": "box"}, ValueError, "kernel='box' is not one of 'gaussian', 'rounded'"),
+        ({"per": "neuron"}, ValueError, "per='neuron' is not one of 'synapse', 'axon', 'dendrite'"),
+        ({"kernel": "box"}, ValueError, "kernel='box' is not one of 'gaussian', 'triangle', 'rounded'"),
     ],
 )
 def test_bad_arguments(arguments, error, message):
@@ -362,3 +374,10 @@ def test_a_rounded_layer_has_no_width():
 def test_bad_input(x, state, error, message):
     with pytest.raises(error, match=f"DelayedLinear: {message}"):
         DelayedLinear(3, 2, max_delay=4)(x, state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_autocast_does_not_cast_everything(dtype):
+    layer = DelayedLinear(3, 2, max_delay=4)
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(TypeError, match="the weights are float32"):
+        layer(torch.zeros(5, 2, 3, dtype=dtype))

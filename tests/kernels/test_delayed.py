@@ -10,15 +10,19 @@ from hypothesis import strategies as st
 
 from temporal.kernels.delayed import (
     NEGLIGIBLE,
+    PER,
     SMALLEST_SIGMA,
     bounded,
     delay_kernel,
+    delayed_linear,
     delayed_product,
+    delayed_shift,
     nearest,
     spread,
 )
 
 WIDTHS = [12.0, 3.0, 1.0, 0.5, 0.3, 0.1, 0.03, 1e-2, 1e-3, 1e-5, 1e-20, 1e-45, 0.0]
+DELAYS = {"synapse": lambda o, i: (o, i), "axon": lambda o, i: (i,), "dendrite": lambda o, i: (o,)}
 
 
 def loop(history, kernel):
@@ -67,32 +71,60 @@ def test_spread_is_the_normalised_gaussian(sigma):
         assert row.tolist() == pytest.approx(truth, abs=1e-11)
 
 
+@pytest.mark.parametrize("sigma", [12.0, 2.0, 0.5, 0.4082, 0.3, 0.21])
+def test_spread_is_the_normalised_triangle(sigma):
+    delays = [0.0, 0.3, 2.0, 3.5, 7.25, 8.0]
+    share = spread(torch.tensor(delays, dtype=torch.float64), sigma, 8, "triangle")
+    for row, delay in zip(share, delays, strict=True):
+        heights = [max(0.0, math.sqrt(6) * sigma - abs(lag - delay)) for lag in range(9)]
+        truth = [h / math.fsum(heights) for h in heights]
+        assert row.tolist() == pytest.approx(truth, abs=1e-12)  # float64, divided by heights of 0.01 and more
+
+
+def test_a_triangle_pulls_a_delay_off_a_whole_step():
+    """dcls gives 0 there: its positions freeze. The slope is midway between the one-sided ones."""
+    sigma, pull = 1 / math.sqrt(6), torch.randn(9, dtype=torch.float64)
+    assert math.sqrt(6) * sigma == 1  # half a base of exactly one step
+
+    def slope(at):
+        delay = torch.tensor([at], dtype=torch.float64, requires_grad=True)
+        return torch.autograd.grad(spread(delay, sigma, 8, "triangle")[0] @ pull, delay)[0].item()
+
+    assert slope(4.0) == pytest.approx((pull[5] - pull[3]).item() / 2)
+    assert slope(4.001) == pytest.approx((pull[5] - pull[4]).item())
+    assert slope(3.999) == pytest.approx((pull[4] - pull[3]).item())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kernel", ["gaussian", "triangle"])
 @pytest.mark.parametrize("sigma", WIDTHS)
-def test_no_nan_at_any_width(sigma, dtype):
+def test_no_nan_at_any_width(sigma, kernel, dtype):
     """At sigma 0.03 a plain exp underflows at every lag around a half-integer and gives 0 / 0."""
     delay = torch.cat([torch.arange(0, 24.5, 0.25), torch.rand(200) * 24]).to(dtype).requires_grad_()
     weight = torch.ones_like(delay)[:, None].requires_grad_()
-    kernel = delay_kernel(weight, delay[:, None], torch.tensor(sigma, dtype=dtype), 24)
-    kernel.backward(torch.randn_like(kernel))
-    assert kernel.isfinite().all() and delay.grad.isfinite().all() and weight.grad.isfinite().all()
+    taps = delay_kernel(weight, delay[:, None], torch.tensor(sigma, dtype=dtype), 24, kernel)
+    taps.backward(torch.randn_like(taps))
+    assert taps.isfinite().all() and delay.grad.isfinite().all() and weight.grad.isfinite().all()
     # 25 terms, each within an ulp of 1.
-    torch.testing.assert_close(kernel.sum(2), torch.ones_like(weight), rtol=0, atol=25 * torch.finfo(dtype).eps)
+    torch.testing.assert_close(taps.sum(2), torch.ones_like(weight), rtol=0, atol=25 * torch.finfo(dtype).eps)
 
 
 def test_width_zero_is_one_lag_and_gives_the_delay_no_gradient():
     delay = torch.tensor([0.0, 0.49, 0.5, 2.5, 3.7, 4.0, 9.0, -1.0], requires_grad=True)
-    for kernel, sigma in (("gaussian", 0.0), ("gaussian", SMALLEST_SIGMA / 2), ("rounded", 3.0)):
+    narrow = [(kernel, smallest * part) for kernel, smallest in SMALLEST_SIGMA.items() for part in (0.0, 0.999)]
+    for kernel, sigma in [*narrow, ("rounded", 3.0)]:
         share = spread(delay, sigma, 4, kernel)
         assert share.equal(torch.nn.functional.one_hot(torch.tensor([0, 0, 1, 3, 4, 4, 4, 0]), 5).float())
         (gradient,) = torch.autograd.grad(share, delay, torch.randn_like(share))
         assert gradient.count_nonzero() == 0
 
 
-def test_narrow_gaussian_tends_to_rounded():
-    delay = torch.linspace(0, 24, 997, dtype=torch.float64)  # the nearest half-integer is 0.006 away
+@pytest.mark.parametrize("kernel, widths", [("gaussian", [0.5, 0.1, 0.02]), ("triangle", [0.5, 0.3, 0.21])])
+def test_a_narrow_spread_tends_to_rounded(kernel, widths):
+    delay = torch.linspace(0, 24, 997, dtype=torch.float64)  # the nearest half step is 0.006 away
     rounded = spread(delay, 0.0, 24)
-    error = [(spread(delay, sigma, 24) - rounded).abs().max().item() for sigma in (0.5, 0.1, 0.02, SMALLEST_SIGMA)]
+    widths = [*widths, SMALLEST_SIGMA[kernel]]
+    error = [(spread(delay, sigma, 24, kernel) - rounded).abs().max().item() for sigma in widths]
     assert error == sorted(error, reverse=True)
     assert error[-1] == 0
 
@@ -127,8 +159,10 @@ def test_several_synapses_of_a_pair_add_up():
 
 
 def test_unknown_kernel_is_named():
-    with pytest.raises(ValueError, match="kernel='box' is not one of gaussian, rounded"):
+    with pytest.raises(ValueError, match="kernel='box' is not one of gaussian, triangle, rounded"):
         spread(torch.zeros(1), 1.0, 4, "box")
+    with pytest.raises(ValueError, match="per='neuron' is not one of synapse, axon, dendrite"):
+        delayed_linear(torch.zeros(5, 1, 2), torch.zeros(2, 2), torch.zeros(2), 0.0, max_delay=4, per="neuron")
 
 
 # --- the product ----------------------------------------------------------------------------------------------------
@@ -156,17 +190,56 @@ def test_product_of_any_memory_layout_and_no_steps_or_samples(shape):
     assert history.grad.isfinite().all()
 
 
-def test_gradients_are_those_of_finite_differences():
+@pytest.mark.parametrize("per", PER)
+@pytest.mark.parametrize("kernel", ["gaussian", "triangle"])
+def test_gradients_are_those_of_finite_differences(kernel, per):
     history = torch.randn(9, 2, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
-    delay = (torch.rand(2, 3, dtype=torch.float64) * 3.6 + 0.2).requires_grad_()
+    delay = torch.rand(DELAYS[per](2, 3), dtype=torch.float64) * 3.6 + 0.2
     bias = torch.randn(2, dtype=torch.float64, requires_grad=True)
     for sigma in (2.0, 0.5, 0.3):
         width = torch.tensor(sigma, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(
-            lambda h, w, d, s, b: delayed_product(h, delay_kernel(w, d, s, 4), b),
-            (history, weight, delay, width, bias),
+            lambda h, w, d, s, b: delayed_linear(h, w, d, s, b, max_delay=4, kernel=kernel, per=per),
+            (history, weight, delay.requires_grad_(), width, bias),
         )
+
+
+# --- one delay an axon or a dendrite --------------------------------------------------------------------------------
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    st.sampled_from(PER), st.sampled_from(["gaussian", "triangle", "rounded"]),
+    st.integers(0, 7), st.integers(0, 3), st.integers(1, 3), st.integers(1, 4), st.integers(0, 5), st.randoms(),
+)  # fmt: skip
+def test_axons_and_dendrites_equal_synapses_with_the_same_delays(
+    per, kernel, steps, batch, inputs, outputs, max_delay, rng
+):
+    """Values and every gradient, against the full kernel and the equation's loop."""
+    torch.manual_seed(rng.randrange(2**31))
+    history = torch.randn(max_delay + steps, batch, inputs, dtype=torch.float64)
+    weight, bias = torch.randn(outputs, inputs, dtype=torch.float64), torch.randn(outputs, dtype=torch.float64)
+    delay = torch.rand(DELAYS[per](outputs, inputs), dtype=torch.float64) * max_delay
+    pull = torch.randn(steps, batch, outputs, dtype=torch.float64)
+    results = []
+    for short in (True, False):
+        given = [t.clone().requires_grad_() for t in (history, weight, delay, bias)]
+        if short:
+            y = delayed_linear(given[0], *given[1:3], 0.7, given[3], max_delay=max_delay, kernel=kernel, per=per)
+            assert y.is_contiguous()
+        else:
+            y = loop(given[0], delay_kernel(*given[1:3], 0.7, max_delay, kernel, per)) + given[3]
+        results.append((y, *torch.autograd.grad((y * pull).sum(), given, materialize_grads=True)))
+    for fast, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-12, atol=1e-12)  # float64 sums in another order
+
+
+def test_a_shift_moves_each_neuron_by_its_own_delay():
+    history = torch.arange(12.0).view(6, 1, 2)
+    assert delayed_shift(history, spread(torch.tensor([0.0, 2.0]), 0.0, 2)).tolist() == [
+        [[4.0, 1.0]], [[6.0, 3.0]], [[8.0, 5.0]], [[10.0, 7.0]],
+    ]  # fmt: skip
 
 
 # --- dcls 0.1.1 -----------------------------------------------------------------------------------------------------
@@ -181,7 +254,7 @@ def dcls_layer(weight, delay, sigma, max_delay, version):
         layer.weight.copy_(weight.unsqueeze(-1))
         layer.P.copy_((max_delay - taps // 2 - delay).view(1, outputs, inputs, 1))
         if layer.SIG is not None:
-            layer.SIG.fill_(sigma - 0.27 if version == "gauss" else 0.0)
+            layer.SIG.fill_(sigma - 0.27 if version == "gauss" else max(0.0, math.sqrt(6) * sigma - 1))
     return layer
 
 
@@ -191,7 +264,8 @@ def both(weight, delay, sigma, max_delay, version, steps=40):
     pull = torch.randn(steps, 2, weight.shape[0], dtype=torch.float64)
     ours = [t.clone().requires_grad_() for t in (x, weight, delay)]
     history = torch.cat([x.new_zeros(max_delay, *x.shape[1:]), ours[0]])
-    y = delayed_product(history, delay_kernel(ours[1], ours[2], sigma, max_delay))
+    kernel = "gaussian" if version == "gauss" else "triangle"
+    y = delayed_product(history, delay_kernel(ours[1], ours[2], sigma, max_delay, kernel))
     y.backward(pull)
     layer = dcls_layer(weight, delay, sigma, max_delay, version)
     theirs_x = x.clone().requires_grad_()
@@ -201,6 +275,16 @@ def both(weight, delay, sigma, max_delay, version, steps=40):
     # d = max_delay - L // 2 - P, hence the sign.
     their_gradients = (theirs_x.grad, layer.weight.grad[..., 0], -layer.P.grad[0, ..., 0])
     return (y, *(t.grad for t in ours)), (theirs, *their_gradients)
+
+
+@pytest.mark.parametrize("max_delay", [24, 23])
+@pytest.mark.parametrize("half_base", [1.0, 1.7, 6.0])
+def test_triangle_equals_dcls(half_base, max_delay):
+    """Its "max", max(0, 1 + |SIG| - |k - P|), away from the kinks; 1e-7 beside a normalising sum of at least 1."""
+    weight = torch.randn(5, 4).double()
+    delay = (0.05 + 0.1 * torch.randint(0, 9, (5, 4)) + torch.randint(0, max_delay, (5, 4))).double()
+    for ours, theirs in zip(*both(weight, delay, half_base / math.sqrt(6), max_delay, "max"), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("max_delay", [24, 30, 6, 23])
