@@ -23,6 +23,7 @@ else:
     from .augment import BandMask, TimeMask, TimeShift
     from .batching import Batch, BucketSampler, collate, generator_for, generators_for
     from .folder import AudioFolder, Recording
+    from .stretch import Gain, Stretch
 
     __all__ = [
         "Audio",
@@ -32,7 +33,9 @@ else:
         "BandMask",
         "Batch",
         "BucketSampler",
+        "Gain",
         "Recording",
+        "Stretch",
         "TimeMask",
         "TimeShift",
         "collate",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from temporal.datasets import AudioFolder, Batch, collate, generators_for
+from temporal.datasets import AudioFolder, Batch, Gain, Stretch, collate, generators_for
 from temporal.datasets.augment import BandMask, TimeMask, TimeShift
 from temporal.delays import DelayedLinear, DelaySchedule
 from temporal.frontends import Normalize
@@ -30,15 +30,19 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.model, self.seed = model, recipe.seed
         vary = recipe.augment
+        self.gain = Gain(vary.gain)
+        self.stretch = Stretch(vary.speed, vary.pitch) if vary.speed or vary.pitch else None
         self.shift = TimeShift(round(vary.shift * (model.sample_rate or 0)))
         self.masks = BandMask(vary.band_mask, fill=0.0), TimeMask(vary.time_mask, fill=0.0)  # 0: the mean of each band
 
     def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """(mean loss, number of recordings decided right)."""
         draws = generators_for(self.seed, epoch, batch.indices)
-        wave, lengths = self.shift(batch.wave, batch.lengths, draws)
+        wave, lengths = self.shift(self.gain(batch.wave, draws), batch.lengths, draws)
         x, steps = self.model.steps(wave, lengths)
         frames = x.permute(1, 2, 0)
+        if self.stretch is not None:
+            frames, steps = self.stretch(frames, steps, draws)
         for mask in self.masks:
             frames = mask(frames, steps, draws)
         logits = self.model.decide(to_steps(frames), steps)

@@ -44,11 +44,17 @@ class Augment:
 
     Args:
         shift: largest shift in time to either side, in seconds.
+        gain: largest change of level to either side, in dB.
+        speed: largest change of tempo, as a part: 0.1 is 10 % faster or slower.
+        pitch: largest stretch of the spectrum over the bands, as a part.
         band_mask: widest run of neighbouring bands that is masked, in bands.
         time_mask: longest run of frames that is masked, in frames.
     """
 
     shift: float = 0.1
+    gain: float = 0.0
+    speed: float = 0.0
+    pitch: float = 0.0
     band_mask: int = 7
     time_mask: int = 10
 
@@ -136,6 +142,9 @@ class Recipe:
             ("optimizer.weight_decay", self.optimizer.weight_decay, self.optimizer.weight_decay >= 0, "0 or more"),
             ("optimizer.warmup", self.optimizer.warmup, 0 < self.optimizer.warmup < 1, "above 0, below 1"),
             ("augment.shift", self.augment.shift, self.augment.shift >= 0, "0 or more seconds"),
+            ("augment.gain", self.augment.gain, self.augment.gain >= 0, "0 or more dB"),
+            ("augment.speed", self.augment.speed, self.augment.speed >= 0, "0 or more"),
+            ("augment.pitch", self.augment.pitch, self.augment.pitch >= 0, "0 or more"),
             ("augment.band_mask", self.augment.band_mask, self.augment.band_mask >= 0, "0 or more bands"),
             ("augment.time_mask", self.augment.time_mask, self.augment.time_mask >= 0, "0 or more frames"),
         ):
