@@ -13,6 +13,9 @@ import torch
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA = pathlib.Path(os.environ.get("TEMPORAL_TEST_DATA", ROOT.parent / "shared" / "data"))
 
+# A process that a test starts imports the copy that is tested here, not an installed one (pytest's `pythonpath` ends here).
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
 
 def _poisoned(make):
     def made(*args, **kwargs):

@@ -15,8 +15,11 @@ PUBLIC = {
         BatchNorm Dropout Model Sequential TimeDistributed analysis datasets delays frontends kernels layers load models
         neurons streaming to_steps training
     """,
-    "temporal.analysis": "",
-    "temporal.datasets": "Audio AudioError AudioFolder AudioHeader Recording read_audio read_header",
+    "temporal.analysis": "confusion_matrix learning_curve raster record_spikes save",
+    "temporal.datasets": """
+        Audio AudioError AudioFolder AudioHeader BandMask Batch BucketSampler Recording TimeMask TimeShift collate
+        generator_for generators_for read_audio read_header
+    """,
     "temporal.delays": "DelaySchedule DelayedLinear",
     "temporal.frontends": "AmplitudeToDB Chain Log MelSpectrogram Normalize STFT",
     "temporal.kernels": "use",
@@ -26,7 +29,7 @@ PUBLIC = {
     "temporal.models": "DelayedLIF Mel ModelSpec deploy load read_spec save",
     "temporal.neurons": "IF LI LIF functional",
     "temporal.neurons.functional": "li lif",
-    "temporal.streaming": "",
+    "temporal.streaming": "Decision Event Stream stream_file",
     "temporal.training": """
         Augment Data Delays Interrupted Optimizer Progress Recipe Result Run evaluate find_recipe recipes train
     """,
