@@ -58,6 +58,9 @@ LAYERS = [
     Case("LI", lambda: LI(3.0), "exact"),
     Case("DelayedLinear", lambda: DelayedLinear(FEATURES, FEATURES, 7)),
     Case("DelayedLinear-whole", lambda: DelayedLinear(FEATURES, FEATURES, 7).round_(), "grid"),
+    Case("DelayedLinear-triangle", lambda: DelayedLinear(FEATURES, FEATURES, 7, kernel="triangle")),
+    Case("DelayedLinear-axon", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="axon")),
+    Case("DelayedLinear-dendrite", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="dendrite")),
     Case("DelayedLinear-0", lambda: DelayedLinear(FEATURES, FEATURES, 0), "grid"),
     Case("Sequential", spiking_network, "grid", smooth=False),
 ]
