@@ -41,7 +41,7 @@ class TrainingStep(nn.Module):
         wave, lengths = self.shift(self.gain(batch.wave, draws), batch.lengths, draws)
         x, steps = self.model.steps(wave, lengths)
         frames = x.permute(1, 2, 0)
-        if self.stretch is not None:
+        if self.stretch is not None and steps is not None:
             frames, steps = self.stretch(frames, steps, draws)
         for mask in self.masks:
             frames = mask(frames, steps, draws)
