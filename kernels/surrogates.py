@@ -102,7 +102,7 @@ class Surrogate:
     """
 
     name: str
-    alpha: float | None = None
+    alpha: float = None  # type: ignore[assignment] # __post_init__ puts the default in the place of None
 
     def __post_init__(self):
         if self.name not in _FORMULAS:
@@ -155,7 +155,7 @@ class Surrogate:
             raise ValueError(f"surrogate: cannot read {text!r}; expected a name such as 'atan', or 'atan(5.0)'")
         name, alpha = match.groups()
         try:
-            return cls(name, None if alpha is None else float(alpha))
+            return cls(name) if alpha is None else cls(name, float(alpha))
         except ValueError as error:
             if str(error).startswith("surrogate"):
                 raise

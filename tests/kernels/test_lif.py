@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import pathlib
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -183,9 +186,10 @@ def test_stream_equals_whole_bit_for_bit(cuts, hard, dtype):
     assert torch.equal(v, whole[2])
 
 
+@pytest.mark.parametrize("per_neuron", [True, False])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_sixteen_bit_currents_keep_a_float32_state(dtype):
-    x, v, knobs = random_case(2, 30, 2, (5,), True, True, torch.float32)
+def test_sixteen_bit_currents_keep_a_float32_state(dtype, per_neuron):
+    x, v, knobs = random_case(2, 30, 2, (5,), True, per_neuron, torch.float32)
     x = x.detach().to(dtype).requires_grad_()
     wide = x.detach().float().requires_grad_()
     (spikes, membrane, last), grads = gradients(lif, x, v, knobs)
@@ -319,3 +323,10 @@ def test_li_is_the_same_scan_without_spikes():
         outputs.append((*out, *torch.autograd.grad(out[0].sin().sum() + out[1].sum(), [x, v, decay])))
     torch.testing.assert_close(*outputs, **CLOSE)
     assert li(torch.full((3, 1, 1), math.inf), decay=0.5)[0].isposinf().all()
+
+
+def test_importing_loads_no_compiler():
+    script = "import sys, temporal.neurons; print({'numba', 'triton', 'torch._dynamo'} & set(sys.modules))"
+    root = pathlib.Path(op.__file__).resolve().parents[2]
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True)
+    assert result.stdout.strip() == "set()"
