@@ -23,6 +23,7 @@ else:
     from .augment import BandMask, TimeMask, TimeShift
     from .batching import Batch, BucketSampler, collate, generator_for, generators_for
     from .folder import AudioFolder, Recording
+    from .spoken_digits import SpokenDigits
 
     __all__ = [
         "Audio",
@@ -33,6 +34,7 @@ else:
         "Batch",
         "BucketSampler",
         "Recording",
+        "SpokenDigits",
         "TimeMask",
         "TimeShift",
         "collate",
