@@ -123,7 +123,7 @@ def _check_file(path: str | os.PathLike) -> None:
     try:
         size = os.stat(path).st_size
     except FileNotFoundError:
-        link = f", it is a symbolic link to {os.readlink(path)}" if os.path.islink(path) else ""
+        link = f", it is a symbolic link to {os.readlink(os.fspath(path))}" if os.path.islink(path) else ""
         raise AudioError(f"{path}: no such file{link}") from None
     except OSError as error:
         raise AudioError(f"{path}: cannot be opened ({error.strerror})") from None

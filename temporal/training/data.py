@@ -44,7 +44,7 @@ def open_part(recipe: Recipe, part: str, labels: Sequence[str] | None = None) ->
     if data.embedded == "spoken-digits":
         from temporal.datasets import SpokenDigits
 
-        return SpokenDigits(sample_rate=rate, split=part, cache=True)
+        return SpokenDigits(sample_rate=rate, split=part, cache=True, on_error=data.on_error)
     raise ValueError(
         f"recipe {recipe.name!r} has no embedded data set: say where the recordings are with --data FOLDER"
     )

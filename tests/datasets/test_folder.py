@@ -79,7 +79,7 @@ def test_fsdd_speaker(fsdd):
 def test_fsdd_items(fsdd):
     data = AudioFolder(fsdd, 8000, split="test")
     item = data[31]
-    assert item.key == sorted(data.keys)[31] and item.index == 31
+    assert item.key == sorted(data.keys)[31] and item.position == 31
     assert item.label == data.targets[31] == int(item.key[0]) and item.speaker == item.key.split("_")[1]
     samples, rate = soundfile.read(fsdd / item.key, dtype="float32")
     assert rate == 8000 and torch.equal(item.wave, torch.from_numpy(samples))
@@ -269,7 +269,7 @@ def test_the_cache_gives_the_same_and_keeps_its_bound(flat, monkeypatch):
 
 def test_indexing(flat):
     data = AudioFolder(flat, split="all")
-    assert data[-1].key == data[59].key == data[np.int64(59)].key and data[-1].index == 59
+    assert data[-1].key == data[59].key == data[np.int64(59)].key and data[-1].position == 59
     for index in (60, -61):
         with pytest.raises(IndexError):
             data[index]
