@@ -5,6 +5,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _STALE = 3600.0  # seconds after which an unfinished folder belongs to a run that was killed
@@ -32,7 +33,7 @@ def make_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         try:
             work.rename(folder)
         except OSError:
-            if not any(folder.iterdir()):  # raises where the failure was another than "it is there already"
+            if not (folder.is_dir() and any(folder.iterdir())):
                 raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -40,5 +41,6 @@ def make_folder(folder: Path, fill: Callable[[Path], None]) -> None:
 
 def _sweep(parent: Path, prefix: str) -> None:
     for left in parent.glob(f"{prefix}*"):
-        if time.time() - left.stat().st_mtime > _STALE:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process was done with it just now
+            if time.time() - left.stat().st_mtime > _STALE:
+                shutil.rmtree(left, ignore_errors=True)

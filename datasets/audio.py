@@ -11,9 +11,7 @@ import torch
 __all__ = ["Audio", "AudioError", "AudioHeader", "read_audio", "read_header"]
 
 _UNKNOWN_LENGTH = 1 << 62  # libsndfile reports the largest int64 for a FLAC stream that does not say how long it is
-_STREAMED_WAV = (
-    0x7FFFF000  # sizes from here on mean "written to a pipe, length unknown" (sox; ffmpeg writes 0xFFFFFFFF)
-)
+_STREAMED_WAV = 0x7FFFF000  # what sox writes into a pipe for "unknown size"; ffmpeg writes 0xFFFFFFFF
 
 
 class AudioError(ValueError):

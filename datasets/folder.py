@@ -230,7 +230,7 @@ class AudioFolder(Dataset[Recording]):
         headers: list[AudioHeader] = []
         for entry in self._entries:
             try:
-                headers.append(read_audio(entry.path).header)
+                headers.append(read_audio(entry.path, self.sample_rate).header)
                 good.append(entry)
             except AudioError as error:
                 self.skipped.append((entry.path, str(error).removeprefix(f"{entry.path}: ")))

@@ -314,6 +314,12 @@ def test_bad_files_are_skipped_and_counted_on_request(flat):
     assert "4 skipped" in repr(data) and any("4 files skipped" in said for said in data.messages)
 
 
+def test_a_file_too_short_for_the_rate_is_skipped(flat):
+    soundfile.write(flat / "0_ann_5.wav", np.ones(1), 48000)
+    data = AudioFolder(flat, validation=0, on_error="skip")
+    assert len(data) == 29 and data.skipped == [(flat / "0_ann_5.wav", "1 samples at 48000 Hz are none at 16000 Hz")]
+
+
 def test_bad_files_raise_by_default(flat):
     spoil(flat)
     with pytest.raises(ValueError, match=r"noname\.wav: the name does not fit.*on_error='skip'"):
