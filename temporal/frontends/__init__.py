@@ -8,6 +8,7 @@ from .chain import Chain
 from .fourier import STFT
 from .levels import AmplitudeToDB, Log
 from .mel import MelSpectrogram
+from .mfcc import MFCC
 from .normalize import Normalize
 
-__all__ = ["STFT", "AmplitudeToDB", "Chain", "Log", "MelSpectrogram", "Normalize"]
+__all__ = ["MFCC", "STFT", "AmplitudeToDB", "Chain", "Log", "MelSpectrogram", "Normalize"]
