@@ -5,10 +5,11 @@ Each is a plain `nn.Module`, `[..., samples] -> [..., bins, frames]`, with `.hop
 """
 
 from .chain import Chain
+from .deltas import Deltas
 from .fourier import STFT
 from .levels import AmplitudeToDB, Log
 from .mel import MelSpectrogram
 from .mfcc import MFCC
 from .normalize import Normalize
 
-__all__ = ["MFCC", "STFT", "AmplitudeToDB", "Chain", "Log", "MelSpectrogram", "Normalize"]
+__all__ = ["MFCC", "STFT", "AmplitudeToDB", "Chain", "Deltas", "Log", "MelSpectrogram", "Normalize"]
