@@ -11,5 +11,6 @@ from .levels import AmplitudeToDB, Log
 from .mel import MelSpectrogram
 from .mfcc import MFCC
 from .normalize import Normalize
+from .pcen import PCEN
 
-__all__ = ["MFCC", "STFT", "AmplitudeToDB", "Chain", "Deltas", "Log", "MelSpectrogram", "Normalize"]
+__all__ = ["MFCC", "PCEN", "STFT", "AmplitudeToDB", "Chain", "Deltas", "Log", "MelSpectrogram", "Normalize"]
