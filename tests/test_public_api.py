@@ -21,7 +21,7 @@ PUBLIC = {
         TimeShift collate generator_for generators_for read_audio read_header
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
-    "temporal.frontends": "AmplitudeToDB Chain Log MelSpectrogram Normalize STFT",
+    "temporal.frontends": "AmplitudeToDB Chain Deltas Log MFCC MelSpectrogram Normalize PCEN STFT",
     "temporal.kernels": "use",
     "temporal.layers": """
         BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
