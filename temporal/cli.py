@@ -228,7 +228,8 @@ def _to_resume(recipe: Recipe, out: Path | None, changes: dict[str, Any]) -> tup
     if asked != stored:
         from temporal.training._fields import differences
 
-        what = ", ".join(f"{key} is {was}, not {new}" for key, (was, new) in differences(stored, asked).items())
+        changed = differences(stored.to_dict(), asked.to_dict())
+        what = ", ".join(f"{key} is {was}, not {new}" for key, (was, new) in changed.items())
         raise ValueError(f"{out}: a run cannot change while it is resumed: {what}")
     return out, stored
 

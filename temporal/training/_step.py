@@ -73,6 +73,11 @@ def delay_schedule(recipe: Recipe, model: Model) -> DelaySchedule | None:
     return DelaySchedule(end=delays.sigma_end, until=delays.until, round_at=delays.round_at)
 
 
+def widest_delay(model: Model) -> float:
+    """The largest sigma of a model's delays, in steps; 0 when all are whole steps."""
+    return max(float(layer.sigma) for layer in model.modules() if isinstance(layer, DelayedLinear))
+
+
 def fit_normalisation(model: Model, data: AudioFolder, batch_size: int = 64) -> None:
     """Fit the front end's normalisation, if it has one, on the training recordings as they are."""
     parts = [] if model.frontend is None else list(model.frontend.children())

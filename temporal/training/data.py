@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .recipe import Recipe
 
 if TYPE_CHECKING:
-    from temporal.datasets import AudioFolder, SpokenDigits
+    from temporal.datasets import AudioFolder
 
 __all__ = ["fingerprints", "open_part"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from temporal.models.specs import FRONTENDS, NETWORKS, READOUTS, DelayedLIF, Mel, known, part_to_dict
 
-from ._fields import override, plain
+from ._fields import flat, override, plain
 
 __all__ = ["Augment", "Data", "Delays", "Optimizer", "Recipe"]
 
@@ -189,7 +189,7 @@ class Recipe:
             start = dataclasses.replace(start, network=NETWORKS[kind]())
         elif kind is not None:
             start = dataclasses.replace(start, network=stored.pop("network"))
-        return override(start, _flat(stored))
+        return override(start, flat(stored))
 
     @classmethod
     def from_toml(cls, file: str | os.PathLike) -> Recipe:
@@ -213,11 +213,3 @@ class Recipe:
         import tomli_w
 
         Path(file).write_text(tomli_w.dumps(self.to_dict()), encoding="utf-8")
-
-
-def _flat(table: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    out: dict[str, Any] = {}
-    for key, value in table.items():
-        out |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return out
