@@ -23,6 +23,8 @@ else:
     from .augment import BandMask, TimeMask, TimeShift
     from .batching import Batch, BucketSampler, collate, generator_for, generators_for
     from .folder import AudioFolder, Recording
+    from .spoken_digits import SpokenDigits
+    from .stretch import Gain, Stretch
 
     __all__ = [
         "Audio",
@@ -32,7 +34,10 @@ else:
         "BandMask",
         "Batch",
         "BucketSampler",
+        "Gain",
         "Recording",
+        "SpokenDigits",
+        "Stretch",
         "TimeMask",
         "TimeShift",
         "collate",

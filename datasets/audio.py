@@ -11,9 +11,7 @@ import torch
 __all__ = ["Audio", "AudioError", "AudioHeader", "read_audio", "read_header"]
 
 _UNKNOWN_LENGTH = 1 << 62  # libsndfile reports the largest int64 for a FLAC stream that does not say how long it is
-_STREAMED_WAV = (
-    0x7FFFF000  # sizes from here on mean "written to a pipe, length unknown" (sox; ffmpeg writes 0xFFFFFFFF)
-)
+_STREAMED_WAV = 0x7FFFF000  # what sox writes into a pipe for "unknown size"; ffmpeg writes 0xFFFFFFFF
 
 
 class AudioError(ValueError):
@@ -123,7 +121,7 @@ def _check_file(path: str | os.PathLike) -> None:
     try:
         size = os.stat(path).st_size
     except FileNotFoundError:
-        link = f", it is a symbolic link to {os.readlink(path)}" if os.path.islink(path) else ""
+        link = f", it is a symbolic link to {os.readlink(os.fspath(path))}" if os.path.islink(path) else ""
         raise AudioError(f"{path}: no such file{link}") from None
     except OSError as error:
         raise AudioError(f"{path}: cannot be opened ({error.strerror})") from None

@@ -172,7 +172,7 @@ def _cover(
 ) -> torch.Tensor:
     valid = _valid(frames, lengths)
     inside = (torch.arange(frames.shape[2], device=frames.device) < valid[:, None])[:, None, :]
-    if fill == "mean":
+    if isinstance(fill, str):
         total = frames.masked_fill(~inside, 0).sum((1, 2))
         value = (total / (valid * frames.shape[1]).clamp(min=1))[:, None, None].to(frames.dtype)
     else:

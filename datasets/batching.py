@@ -32,8 +32,10 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The batch with wave, lengths and labels on ``device``; ``indices`` stay, they seed draws on the CPU."""
-        moved = (t.to(device, non_blocking=non_blocking) for t in (self.wave, self.lengths, self.labels))
-        return Batch(*moved, self.keys, self.speakers, self.indices)
+        wave, lengths, labels = (
+            t.to(device, non_blocking=non_blocking) for t in (self.wave, self.lengths, self.labels)
+        )
+        return self._replace(wave=wave, lengths=lengths, labels=labels)
 
 
 def collate(recordings: Sequence[Recording]) -> Batch:
@@ -143,15 +145,14 @@ class BucketSampler(Sampler[list[int]]):
         recordings = len(self._durations)
         # Cuts at multiples of N / batches: sizes differ by one at most.
         cuts = [recordings * n // (self._rounds * self.world_size) for n in range(self._rounds * self.world_size + 1)]
-        rounds = torch.arange(self._rounds)
         if not self.shuffle:
             # A rank's batches lie side by side, so that the ranks' results joined in order are those of the data set.
-            mine = range(self.rank * self._rounds, (self.rank + 1) * self._rounds)
-            return [list(range(cuts[n], cuts[n + 1])) for n in mine]
+            first = self.rank * self._rounds
+            return [list(range(cuts[n], cuts[n + 1])) for n in range(first, first + self._rounds)]
         generator = generator_for(self.seed, self.epoch, -1)
         order = self._sorted_in_pools(torch.randperm(recordings, generator=generator), cuts)
-        rounds = rounds[torch.randperm(self._rounds, generator=generator)]
-        mine = [n * self.world_size + self.rank for n in rounds.tolist()]
+        rounds = torch.randperm(self._rounds, generator=generator).tolist()
+        mine = [n * self.world_size + self.rank for n in rounds]
         return [order[cuts[n] : cuts[n + 1]] for n in mine]
 
     def _sorted_in_pools(self, order: torch.Tensor, cuts: list[int]) -> list[int]:

@@ -23,14 +23,14 @@ class Recording(NamedTuple):
     """One item of a data set.
 
     ``wave`` is [samples] float32, ``label`` the number of its class, ``key`` its path below the root with "/" between,
-    ``speaker`` who speaks ("" where unknown), ``index`` its position in the data set.
+    ``speaker`` who speaks ("" where unknown), ``position`` its place in the data set.
     """
 
     wave: torch.Tensor
     label: int
     key: str
     speaker: str
-    index: int = -1
+    position: int = -1
 
 
 class AudioFolder(Dataset[Recording]):
@@ -72,7 +72,7 @@ class AudioFolder(Dataset[Recording]):
         cache: keep decoded waveforms in memory, up to 2 GiB (True) or this many bytes: 64 kB a second at 16 kHz, and as
             much again in every data-loader worker.
     Shape:
-        An item is Recording(wave [samples], label, key, speaker, index); samples differ from one to the next.
+        An item is Recording(wave [samples], label, key, speaker, position); samples differ from one to the next.
     Raises:
         FileNotFoundError: no such folder.
         ValueError: no known layout, a class folder without files, names that do not fit, an unknown split, rule or
@@ -230,7 +230,7 @@ class AudioFolder(Dataset[Recording]):
         headers: list[AudioHeader] = []
         for entry in self._entries:
             try:
-                headers.append(read_audio(entry.path).header)
+                headers.append(read_audio(entry.path, self.sample_rate).header)
                 good.append(entry)
             except AudioError as error:
                 self.skipped.append((entry.path, str(error).removeprefix(f"{entry.path}: ")))

@@ -68,7 +68,7 @@ _FORMULAS = {
     "softsign": _Formula(2.0, lambda x, a: a / 2 / (1 + a * x.abs()) ** 2, "SoftSign"),
     "exponential": _Formula(1.0, lambda x, a: a / 2 * torch.exp(-a * x.abs()), "PiecewiseExp"),
     "erf": _Formula(2.0, lambda x, a: a / math.sqrt(math.pi) * torch.exp(-((a * x) ** 2)), "Erf"),
-    "boxcar": _Formula(1.0, lambda x, a: torch.where(x.abs() < 0.5 / a, a, x * 0), "Rect"),
+    "boxcar": _Formula(1.0, lambda x, a: a * (x.abs() < 0.5 / a).to(x.dtype), "Rect"),
     "multi_gaussian": _Formula(2.0, _multi_gaussian),
 }
 _OF_SPIKINGJELLY = {formula.spikingjelly: name for name, formula in _FORMULAS.items() if formula.spikingjelly}
@@ -102,7 +102,7 @@ class Surrogate:
     """
 
     name: str
-    alpha: float | None = None
+    alpha: float = None  # type: ignore[assignment] # __post_init__ puts the default in the place of None
 
     def __post_init__(self):
         if self.name not in _FORMULAS:
@@ -155,7 +155,7 @@ class Surrogate:
             raise ValueError(f"surrogate: cannot read {text!r}; expected a name such as 'atan', or 'atan(5.0)'")
         name, alpha = match.groups()
         try:
-            return cls(name, None if alpha is None else float(alpha))
+            return cls(name) if alpha is None else cls(name, float(alpha))
         except ValueError as error:
             if str(error).startswith("surrogate"):
                 raise

@@ -147,14 +147,14 @@ def stream(
     from temporal.streaming import Event, stream_file
 
     model = deploy(load(run))
-    events, decision = [], None
+    events: list[dict[str, Any]] = []
     for heard in stream_file(model, input, chunk, window=window, threshold=threshold, refractory=refractory):
         if isinstance(heard, Event):
             events.append(heard._asdict())
             if not json:
                 print(f"{heard.start:8.2f} {heard.end:8.2f}  {heard.label}  {heard.score:.3f}", flush=True)
         else:
-            decision = heard
+            decision = heard  # always the last
     rate = read_header(input).sample_rate
     if rate != model.sample_rate:
         print(f"{input}: resampled from {rate:g} Hz to {model.sample_rate:g} Hz", file=sys.stderr)
@@ -228,7 +228,8 @@ def _to_resume(recipe: Recipe, out: Path | None, changes: dict[str, Any]) -> tup
     if asked != stored:
         from temporal.training._fields import differences
 
-        what = ", ".join(f"{key} is {was}, not {new}" for key, (was, new) in differences(stored, asked).items())
+        changed = differences(stored.to_dict(), asked.to_dict())
+        what = ", ".join(f"{key} is {was}, not {new}" for key, (was, new) in changed.items())
         raise ValueError(f"{out}: a run cannot change while it is resumed: {what}")
     return out, stored
 

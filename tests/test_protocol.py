@@ -23,6 +23,7 @@ import temporal
 from temporal.delays import DelayedLinear
 from temporal.layers._protocol import call, role
 from temporal.neurons import IF, LI, LIF
+from temporal.neurons.functional import lif
 
 FEATURES = 6
 
@@ -58,6 +59,9 @@ LAYERS = [
     Case("LI", lambda: LI(3.0), "exact"),
     Case("DelayedLinear", lambda: DelayedLinear(FEATURES, FEATURES, 7)),
     Case("DelayedLinear-whole", lambda: DelayedLinear(FEATURES, FEATURES, 7).round_(), "grid"),
+    Case("DelayedLinear-triangle", lambda: DelayedLinear(FEATURES, FEATURES, 7, kernel="triangle")),
+    Case("DelayedLinear-axon", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="axon")),
+    Case("DelayedLinear-dendrite", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="dendrite")),
     Case("DelayedLinear-0", lambda: DelayedLinear(FEATURES, FEATURES, 0), "grid"),
     Case("Sequential", spiking_network, "grid", smooth=False),
 ]
@@ -229,3 +233,21 @@ def test_the_documentation_says_shapes(case):
     if kind.__module__.startswith("temporal"):
         for section in ("Shape:", ">>> "):
             assert section in (kind.__doc__ or ""), f"{kind.__name__} has no {section!r} in its docstring"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_with_real_weights_a_first_difference_lies_on_the_threshold(seed):
+    """A product's sums depend on the shape by 1e-6 or so; a spike may flip only where the membrane is that near."""
+    torch.manual_seed(seed)
+    delayed, decay = DelayedLinear(64, 64, 9).round_(), 0.5
+    x = (torch.rand(200, 16, 64) < 0.3).float()
+    with torch.no_grad():
+        current, _ = run(delayed, x)
+        pieces, _ = streamed(delayed, x, [1, 2, 17, 60, 61, 133])
+        s, v, _ = lif(current, decay=decay)
+        s_pieces, _, _ = lif(pieces, decay=decay)
+    assert 0.02 < s.mean() < 0.9, "the test needs spikes and silences"
+    charged = current + decay * torch.cat([torch.zeros_like(v[:1]), v[:-1]])  # the membrane before it is reset
+    differs = s != s_pieces
+    first = differs & (differs.cumsum(0) == 1)
+    assert (charged[first] - 1.0).abs().max() < 1e-5 if first.any() else (current - pieces).abs().max() < 1e-4

@@ -17,11 +17,11 @@ PUBLIC = {
     """,
     "temporal.analysis": "confusion_matrix learning_curve raster record_spikes save",
     "temporal.datasets": """
-        Audio AudioError AudioFolder AudioHeader BandMask Batch BucketSampler Recording TimeMask TimeShift collate
-        generator_for generators_for read_audio read_header
+        Audio AudioError AudioFolder AudioHeader BandMask Batch BucketSampler Gain Recording SpokenDigits Stretch TimeMask
+        TimeShift collate generator_for generators_for read_audio read_header
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
-    "temporal.frontends": "AmplitudeToDB Chain Log MelSpectrogram Normalize STFT",
+    "temporal.frontends": "AmplitudeToDB Chain Deltas Log MFCC MelSpectrogram Normalize PCEN STFT",
     "temporal.kernels": "use",
     "temporal.layers": """
         BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps

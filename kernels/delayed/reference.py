@@ -41,9 +41,9 @@ KERNELS = ("gaussian", "triangle", "rounded")
 # half base is hardly more than half a step meets one lag only.
 SMALLEST_SIGMA = {"gaussian": 1e-3, "triangle": 0.501 / math.sqrt(6)}
 
-# A smaller share of a synapse becomes exactly zero. The tails of a narrow gaussian pass through the subnormal numbers
-# (1e-38 to 1e-45 in float32), which many processors add and multiply a hundred times slower; beside a share of at least
-# 1 / (max_delay + 1) on the nearest lag this changes no sum, in float64 either.
+# A smaller share of a synapse becomes exactly zero. At widths near one step a twentieth of a gaussian's taps are
+# subnormal numbers (1e-38 to 1e-45 in float32), which some processors multiply far more slowly; beside a share of at
+# least 1 / (max_delay + 1) on the nearest lag this changes no sum, in float64 either.
 NEGLIGIBLE = 1e-26
 
 
@@ -215,6 +215,5 @@ def _correlate(history: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor |
     # take three quarters of the time of F.conv1d, which wants time last.
     picture = history.permute(2, 0, 1).unsqueeze(0)
     kernel = kernel.flip(2).unsqueeze(-1).to(history.dtype)
-    bias = None if bias is None else bias.to(history.dtype)
     y = F.conv2d(picture, kernel, bias, groups=groups)
     return y.squeeze(0).permute(1, 2, 0).contiguous()  # nothing to do, except for a single input or a permuted history

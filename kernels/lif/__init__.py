@@ -95,10 +95,11 @@ def _backward_shapes(
 
 
 def _keep(ctx, inputs, output):
-    x, _, *parameters, hard, strict, detach_reset, surrogate, alpha, _, every = inputs
+    x, _, *parameters, hard, strict, detach_reset, surrogate, alpha, v_sequence, every = inputs
     ctx.set_materialize_grads(False)  # an output that nobody used costs no tensor of zeros
     ctx.save_for_backward(x, output[3], *parameters)
     ctx.rule = (hard, strict, detach_reset, surrogate, alpha, every)
+    ctx.v_sequence = v_sequence
 
 
 def _differentiate(ctx, grad_spikes, grad_v_sequence, grad_v_last, _):
@@ -106,6 +107,8 @@ def _differentiate(ctx, grad_spikes, grad_v_sequence, grad_v_last, _):
     every = ctx.rule[-1]
     if not every:
         raise RuntimeError("temporal::lif_forward: every=0 keeps nothing for a backward pass; give every >= 1")
+    if not ctx.v_sequence:
+        grad_v_sequence = None  # of an output without elements
     needs = ctx.needs_input_grad[2:7]
     grad_x, grad_v, *grads = torch.ops.temporal.lif_backward.default(
         grad_spikes, grad_v_sequence, grad_v_last, x, checkpoints, *parameters, *ctx.rule, needs

@@ -76,12 +76,12 @@ def backward(
     alpha: float,
     every: int,
     needs: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Gradients for x, v, decay, gain, bias, threshold, reset; the five parameters' only where ``needs`` says so."""
     slope = Surrogate(surrogate, alpha)
-    state = checkpoints.new_zeros(x.shape[1:])
-    carry = state.clone() if grad_v_last is None else grad_v_last.clone()
-    sums = [state.clone() if needed else state.new_zeros(0) for needed in needs]
+    nothing = checkpoints.new_zeros(x.shape[1:])
+    carry = nothing.clone() if grad_v_last is None else grad_v_last.clone()
+    sums = [nothing.clone() if needed else nothing.new_zeros(0) for needed in needs]
     grad_x: list[Tensor] = []  # last step first
     for start in reversed(range(0, x.shape[0], every)):
         block = x[start : start + every]
@@ -90,7 +90,7 @@ def backward(
             v, h = before[t - start], charged[t - start]
             fired = _fire(h, threshold, strict)
             grad_v = carry if grad_v_sequence is None else carry + grad_v_sequence[t]
-            grad_fired = state if grad_spikes is None else grad_spikes[t].to(h.dtype)
+            grad_fired = nothing if grad_spikes is None else grad_spikes[t].to(h.dtype)
             if not detach_reset:
                 grad_fired = grad_fired + grad_v * (reset - h if hard else -reset)
             through_spike = grad_fired * slope(h - threshold)

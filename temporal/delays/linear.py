@@ -70,6 +70,8 @@ class DelayedLinear(nn.Module):
         True
     """
 
+    sigma: torch.Tensor
+
     def __init__(
         self,
         in_features: int,

@@ -5,9 +5,12 @@ Each is a plain `nn.Module`, `[..., samples] -> [..., bins, frames]`, with `.hop
 """
 
 from .chain import Chain
+from .deltas import Deltas
 from .fourier import STFT
 from .levels import AmplitudeToDB, Log
 from .mel import MelSpectrogram
+from .mfcc import MFCC
 from .normalize import Normalize
+from .pcen import PCEN
 
-__all__ = ["STFT", "AmplitudeToDB", "Chain", "Log", "MelSpectrogram", "Normalize"]
+__all__ = ["MFCC", "PCEN", "STFT", "AmplitudeToDB", "Chain", "Deltas", "Log", "MelSpectrogram", "Normalize"]

@@ -23,7 +23,7 @@ class DerivedConstants(nn.Module):
         raise NotImplementedError
 
     def _register_constants(self, *names: str) -> None:
-        self._constant_names = names
+        self._constant_names = (*self._constant_names, *names)
         for name in names:
             value = self._build_constant(name, None).to(working_dtype(torch.get_default_dtype()))
             self.register_buffer(name, value, persistent=False)

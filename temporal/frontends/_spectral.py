@@ -6,6 +6,7 @@ from torch import Tensor
 from ._arguments import positive_int, read_waveform
 from ._constants import DerivedConstants
 from ._framing import Framing, FramingState
+from ._precision import full_precision
 from ._stage import FrontEnd
 from ._window import build_window, check_window
 
@@ -63,11 +64,13 @@ class SpectralFrontEnd(DerivedConstants, FrontEnd):
 
     def stream(self, chunk: Tensor, state: FramingState | None = None) -> tuple[Tensor, FramingState]:
         """The frames that are complete now, and the end of the signal that later frames reach back to."""
+        self._check_streams()
         windows, state = self._framing.stream(self._read(chunk), state)
         return self._transform(windows), state
 
     def flush(self, state: FramingState) -> tuple[Tensor, None]:
         """The last frames, whose windows reach beyond the end of the signal."""
+        self._check_streams()
         windows, _ = self._framing.flush(state)
         return self._transform(windows), None
 
@@ -75,11 +78,8 @@ class SpectralFrontEnd(DerivedConstants, FrontEnd):
         return read_waveform(self._framing.owner, wave)
 
     def _transform(self, windows: Tensor) -> Tensor:
-        device = windows.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):  # a filter bank in half precision would cost three digits
-                return self._features(self._spectra(windows))
-        return self._features(self._spectra(windows))
+        with full_precision(windows):
+            return self._features(self._spectra(windows))
 
     def _spectra(self, windows: Tensor) -> Tensor:
         windowed = windows * self._constant("window", windows.dtype)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ._arguments import choice, real
 from ._stage import Framewise
 
-__all__ = ["AmplitudeToDB", "Log"]
+__all__ = ["AmplitudeToDB", "Log", "decibels"]
 
 
 class Log(Framewise):
@@ -98,8 +98,12 @@ class AmplitudeToDB(Framewise):
     def forward(self, frames: Tensor) -> Tensor:
         """[..., bins, frames] -> the same shape."""
         factor = 10.0 if self.stype == "power" else 20.0
-        level = factor * torch.log10(self._read(frames).clamp_min(self.amin))
-        level = level - factor * math.log10(max(self.ref, self.amin))
-        if self.top_db is None or level.numel() == 0:
-            return level
-        return torch.maximum(level, level.amax((-2, -1), keepdim=True) - self.top_db)
+        return decibels(self._read(frames), factor, self.ref, self.amin, self.top_db)
+
+
+def decibels(frames: Tensor, factor: float, ref: float, amin: float, top_db: float | None) -> Tensor:
+    """factor log10(max(x, amin) / max(ref, amin)), no lower than `top_db` below the peak of the item."""
+    level = factor * torch.log10(frames.clamp_min(amin)) - factor * math.log10(max(ref, amin))
+    if top_db is None or level.numel() == 0:
+        return level
+    return torch.maximum(level, level.amax((-2, -1), keepdim=True) - top_db)

@@ -80,7 +80,8 @@ class MelSpectrogram(SpectralFrontEnd):
     ) -> None:
         super().__init__(n_fft, win_length, hop_length, window, center, pad_mode)
         owner = type(self).__name__
-        self.sample_rate = real(owner, "sample_rate", sample_rate, above=0, unit="Hz")
+        rate = real(owner, "sample_rate", sample_rate, above=0, unit="Hz")
+        self.sample_rate = int(rate) if rate.is_integer() else rate  # readers and resamplers want whole numbers
         self.n_mels = positive_int(owner, "n_mels", n_mels, "bands")
         self.scale = choice(owner, "scale", scale, ("slaney", "htk"))
         self.power = real(owner, "power", power, above=0)

@@ -1,6 +1,7 @@
 """A front end, a network and a readout: from a recording to a decision."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,13 +44,16 @@ class Model(nn.Module):
         torch.Size([4, 2])
     """
 
+    frontend: Any
+    sample_rate: float | None
+
     def __init__(
         self,
         frontend: nn.Module | None,
         network: nn.Module,
         readout: nn.Module,
         *,
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         labels: Sequence[str] | None = None,
         tail: int = 0,
     ) -> None:
@@ -74,7 +78,7 @@ class Model(nn.Module):
             return to_steps(self.frontend(wave)), None
         beyond = torch.arange(wave.shape[1], device=wave.device) >= lengths.unsqueeze(1)
         x = to_steps(self.frontend(wave.masked_fill(beyond, 0)))
-        step_lengths = self.frontend.frames(lengths)  # type: ignore[operator]
+        step_lengths = self.frontend.frames(lengths)
         return _zero_beyond(x, step_lengths), step_lengths
 
     def decide(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -117,7 +121,7 @@ def _zero_beyond(x: Tensor, lengths: Tensor | None) -> Tensor:
     return x.masked_fill(~valid_steps(lengths, x.shape[0]).view(*x.shape[:2], *(1,) * (x.ndim - 2)), 0)
 
 
-def _agreed_rate(frontend: nn.Module | None, sample_rate: int | None) -> int | None:
+def _agreed_rate(frontend: nn.Module | None, sample_rate: float | None) -> float | None:
     own = getattr(frontend, "sample_rate", None)
     if own is not None and sample_rate is not None and own != sample_rate:
         raise ValueError(f"Model: sample_rate={sample_rate} Hz, but the front end was built for {own} Hz")

@@ -194,7 +194,9 @@ def part_to_dict(part: Any) -> dict[str, Any] | None:
     if isinstance(part, dict):
         return part
     kind = getattr(part, "kind", None) or f"{type(part).__module__}.{type(part).__qualname__}"
-    return {"kind": kind} | (dataclasses.asdict(part) if dataclasses.is_dataclass(part) else {})
+    return {"kind": kind} | (
+        dataclasses.asdict(part) if dataclasses.is_dataclass(part) and not isinstance(part, type) else {}
+    )
 
 
 def part_from_dict(what: str, stored: dict[str, Any] | None, kinds: dict[str, Any]) -> Any:

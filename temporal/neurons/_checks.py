@@ -1,6 +1,5 @@
 """Arguments of neurons, checked in one place: what came, and what would be right."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -47,7 +46,7 @@ def checked_state(owner: str, name: str, v: Tensor | None, x: Tensor, dtype: tor
 def checked_knob(owner: str, name: str, knob: float | Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
     """A parameter of the neuron as a tensor of the state's dtype."""
     if not isinstance(knob, Tensor):
-        if math.isnan(knob):
+        if knob != knob:  # NaN; math.isnan would break the compiler's graph
             raise ValueError(f"{owner}: {name} is NaN; expected a number or a tensor [*features]")
         return torch.scalar_tensor(knob, dtype=dtype)
     if knob.device != x.device:

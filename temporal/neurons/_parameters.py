@@ -68,7 +68,7 @@ class TimeConstant(nn.Module):
 class Threshold(nn.Module):
     """A firing threshold above the potential ``floor`` at which the neuron is reset.
 
-    Learned, it is held as ``log_gap``: threshold = floor + exp(log_gap).
+    Learned, it is held as ``raw``: threshold = floor + softplus(raw), which never overflows nor falls below floor.
 
     Args:
         owner, size, trainable: as :class:`TimeConstant`.
@@ -82,7 +82,7 @@ class Threshold(nn.Module):
         super().__init__()
         self.number: float | None = None
         self.floor = floor
-        self.register_parameter("log_gap", None)
+        self.register_parameter("raw", None)
         self.register_buffer("values", None)
         values = _values(owner, "v_threshold", v_threshold, size, trainable)
         if not isinstance(values, Tensor):
@@ -97,7 +97,8 @@ class Threshold(nn.Module):
         if trainable:
             if not bool(values.isfinite().all()):
                 raise ValueError(f"{owner}: an infinite v_threshold cannot be learned")
-            self.log_gap = nn.Parameter((values - floor).log())
+            gap = values - floor
+            self.raw = nn.Parameter(gap + torch.log(-torch.expm1(-gap)))  # the inverse of softplus, without overflow
         else:
             self.values = values
 
@@ -106,10 +107,10 @@ class Threshold(nn.Module):
         """The threshold: a number, or one per neuron."""
         if self.number is not None:
             return self.number
-        return self.values if self.log_gap is None else self.floor + _at_least_float32(self.log_gap).exp()
+        return self.values if self.raw is None else self.floor + nn.functional.softplus(_at_least_float32(self.raw))
 
     def extra_repr(self) -> str:
-        return _described(self.number, self.log_gap, self.values)
+        return _described(self.number, self.raw, self.values)
 
 
 def checked_trainable(owner: str, trainable: Collection[str], allowed: tuple[str, ...]) -> frozenset[str]:
@@ -167,7 +168,9 @@ def _at_least_float32(values: Tensor) -> Tensor:
 def _described(number: float | None, learned: Tensor | None, values: Tensor | None) -> str:
     if number is not None:
         return f"{number:g}"
-    return f"{list(values.shape)}" if learned is None else f"{list(learned.shape)}, learned"
+    if learned is not None:
+        return f"{list(learned.shape)}, learned"
+    return "" if values is None else f"{list(values.shape)}"
 
 
 def _range(values: Tensor) -> str:

@@ -152,14 +152,6 @@ def run_lif(
     )
 
 
-# A leaky integrator is the neuron whose threshold is out of reach, so the operator's backends serve it too. Strict,
-# since an infinite current would otherwise reach an infinite threshold.
-_NEVER_FIRES = {
-    "threshold": float("inf"), "reset": 0.0, "hard": False, "strict": True, "detach_reset": True,
-    "surrogate": Surrogate("triangle"),
-}  # fmt: skip
-
-
 def run_li(
     owner: str,
     x: Tensor,
@@ -171,6 +163,11 @@ def run_li(
     bias: float | Tensor = 0.0,
     size: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The checked call of the operator for a neuron that never fires."""
-    knobs = {"decay": decay, "gain": gain, "bias": bias}
-    return run_lif(owner, x, v, v_name, **knobs, **_NEVER_FIRES, v_sequence=True, size=size)[1:]
+    """The checked call of the operator for a neuron that never fires: its threshold is out of reach.
+
+    So every backend of the operator serves it too. Strict, since an infinite current would reach an infinite threshold.
+    """
+    return run_lif(
+        owner, x, v, v_name, decay=decay, gain=gain, bias=bias, threshold=float("inf"), reset=0.0, hard=False,
+        strict=True, detach_reset=True, surrogate=Surrogate("triangle"), v_sequence=True, size=size,
+    )[1:]  # fmt: skip

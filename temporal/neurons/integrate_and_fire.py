@@ -67,11 +67,11 @@ class IF(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         threshold = self.threshold.value
-        hard = self.v_reset is not None
         spikes, _, state = run_lif(
             "IF", x, state, "state", decay=1.0, gain=1.0, bias=0.0, threshold=threshold,
-            reset=self.v_reset if hard else threshold, hard=hard, strict=False, detach_reset=self.detach_reset,
-            surrogate=self.surrogate, v_sequence=False, rest=self.v_reset or 0.0, size=self.size,
+            reset=threshold if self.v_reset is None else self.v_reset, hard=self.v_reset is not None, strict=False,
+            detach_reset=self.detach_reset, surrogate=self.surrogate, v_sequence=False, rest=self.v_reset or 0.0,
+            size=self.size,
         )  # fmt: skip
         return spikes, state
 

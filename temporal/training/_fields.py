@@ -39,9 +39,17 @@ def plain(value: Any) -> Any:
     return value
 
 
-def differences(ours: Any, theirs: Any) -> dict[str, tuple[Any, Any]]:
-    """The dotted names at which two records differ, with both values."""
-    a, b = names(ours), names(theirs)
+def flat(table: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        out |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return out
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The dotted names at which two nested tables differ, with both values."""
+    a, b = flat(before), flat(after)
     return {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from temporal.datasets import AudioFolder, Batch, collate, generators_for
+from temporal.datasets import AudioFolder, Batch, Gain, Stretch, collate, generators_for
 from temporal.datasets.augment import BandMask, TimeMask, TimeShift
 from temporal.delays import DelayedLinear, DelaySchedule
 from temporal.frontends import Normalize
@@ -30,15 +30,19 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.model, self.seed = model, recipe.seed
         vary = recipe.augment
+        self.gain = Gain(vary.gain)
+        self.stretch = Stretch(vary.speed, vary.pitch) if vary.speed or vary.pitch else None
         self.shift = TimeShift(round(vary.shift * (model.sample_rate or 0)))
         self.masks = BandMask(vary.band_mask, fill=0.0), TimeMask(vary.time_mask, fill=0.0)  # 0: the mean of each band
 
     def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """(mean loss, number of recordings decided right)."""
         draws = generators_for(self.seed, epoch, batch.indices)
-        wave, lengths = self.shift(batch.wave, batch.lengths, draws)
+        wave, lengths = self.shift(self.gain(batch.wave, draws), batch.lengths, draws)
         x, steps = self.model.steps(wave, lengths)
         frames = x.permute(1, 2, 0)
+        if self.stretch is not None and steps is not None:
+            frames, steps = self.stretch(frames, steps, draws)
         for mask in self.masks:
             frames = mask(frames, steps, draws)
         logits = self.model.decide(to_steps(frames), steps)
@@ -67,6 +71,11 @@ def delay_schedule(recipe: Recipe, model: Model) -> DelaySchedule | None:
         return None
     delays = recipe.delays
     return DelaySchedule(end=delays.sigma_end, until=delays.until, round_at=delays.round_at)
+
+
+def widest_delay(model: Model) -> float:
+    """The largest sigma of a model's delays, in steps; 0 when all are whole steps."""
+    return max(float(layer.sigma) for layer in model.modules() if isinstance(layer, DelayedLinear))
 
 
 def fit_normalisation(model: Model, data: AudioFolder, batch_size: int = 64) -> None:

@@ -25,7 +25,7 @@ def open_part(recipe: Recipe, part: str, labels: Sequence[str] | None = None) ->
         ValueError: the recipe has no embedded data set and no path; whatever the data set refuses.
         FileNotFoundError: the folder is not there.
     """
-    from temporal.datasets import AudioFolder
+    from temporal.datasets import AudioFolder, SpokenDigits
 
     data, rate = recipe.data, recipe.frontend.sample_rate
     if data.path is not None:
@@ -42,9 +42,9 @@ def open_part(recipe: Recipe, part: str, labels: Sequence[str] | None = None) ->
             cache=True,
         )
     if data.embedded == "spoken-digits":
-        from temporal.datasets import SpokenDigits
-
-        return SpokenDigits(sample_rate=rate, split=part, cache=True)
+        if data.split not in ("auto", "official"):
+            raise ValueError(f"data.split={data.split!r}: the embedded digits have one split; --data FOLDER has others")
+        return SpokenDigits(sample_rate=rate, split=part, cache=True, on_error=data.on_error)
     raise ValueError(
         f"recipe {recipe.name!r} has no embedded data set: say where the recordings are with --data FOLDER"
     )

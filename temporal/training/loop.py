@@ -23,7 +23,7 @@ from temporal.models import ModelSpec, save
 
 from ._checkpoint import Position, restore_checkpoint, save_checkpoint
 from ._fields import differences
-from ._step import TrainingStep, delay_schedule, fit_normalisation, optimizer_of, seed_of
+from ._step import TrainingStep, delay_schedule, fit_normalisation, optimizer_of, seed_of, widest_delay
 from .data import fingerprints, open_part
 from .evaluation import predict
 from .progress import Progress
@@ -155,7 +155,6 @@ class _Training:
         for rows in self.sampler:
             batch = self._batch(rows)
             step = here.epoch * len(self.sampler) + here.batch
-            sigma = self.delays.sigma(step / self.total_steps, self.spec.network.max_delay) if self.delays else None
             if self.delays is not None:
                 self.delays.apply(self.model, step / self.total_steps)
             torch.manual_seed(seed_of(self.recipe.seed, "step", step))  # dropout
@@ -175,8 +174,9 @@ class _Training:
             "train_accuracy": here.accuracy,
             "learning_rate": self.learning_rate.get_last_lr()[0],
         }
-        if sigma is not None:
-            row |= {"sigma": sigma, "rounded": sigma == 0}
+        if self.delays is not None:
+            width = widest_delay(self.model)
+            row |= {"sigma": width, "rounded": width == 0}
         row |= self._validate() | {"seconds": round(time.monotonic() - started, 3)}
         self.rows.append(row)
         here.next_epoch()
@@ -237,7 +237,7 @@ def _resumed(recipe: Recipe, out: str | os.PathLike | None) -> Run:
     if out is None:
         raise ValueError("train: resume=True needs out, the folder of the run to continue")
     run = Run.open(out)
-    changed = differences(run.recipe(), recipe)
+    changed = differences(run.recipe().to_dict(), recipe.to_dict())
     if changed:
         list_of = ", ".join(f"{key} (there {theirs!r}, here {ours!r})" for key, (theirs, ours) in changed.items())
         raise ValueError(f"{out}: cannot be resumed, it is a run of another recipe: {list_of}")

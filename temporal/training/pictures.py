@@ -32,8 +32,9 @@ def _draw_raster(run: Run, model: Model, result: Result, test: AudioFolder) -> N
     index = next(right, 0)
     batch = collate([test[index]])
     x, _ = model.steps(batch.wave.double(), batch.lengths)
+    x = torch.cat([x, x.new_zeros(model.tail, *x.shape[1:])])
     output, _ = model.network(x)
-    seconds = 1.0 if model.frontend is None else model.frontend.hop_length / model.sample_rate
+    seconds = model.frontend.hop_length / model.sample_rate if model.frontend and model.sample_rate else 1.0
     figure = raster(
         record_spikes(model.network, x),
         features=x[:, 0].T,

@@ -14,7 +14,7 @@ from typing import Any
 
 from temporal.models.specs import FRONTENDS, NETWORKS, READOUTS, DelayedLIF, Mel, known, part_to_dict
 
-from ._fields import override, plain
+from ._fields import flat, override, plain
 
 __all__ = ["Augment", "Data", "Delays", "Optimizer", "Recipe"]
 
@@ -44,11 +44,17 @@ class Augment:
 
     Args:
         shift: largest shift in time to either side, in seconds.
+        gain: largest change of level to either side, in dB.
+        speed: largest change of tempo, as a part: 0.1 is 10 % faster or slower.
+        pitch: largest stretch of the spectrum over the bands, as a part.
         band_mask: widest run of neighbouring bands that is masked, in bands.
         time_mask: longest run of frames that is masked, in frames.
     """
 
     shift: float = 0.1
+    gain: float = 0.0
+    speed: float = 0.0
+    pitch: float = 0.0
     band_mask: int = 7
     time_mask: int = 10
 
@@ -136,6 +142,9 @@ class Recipe:
             ("optimizer.weight_decay", self.optimizer.weight_decay, self.optimizer.weight_decay >= 0, "0 or more"),
             ("optimizer.warmup", self.optimizer.warmup, 0 < self.optimizer.warmup < 1, "above 0, below 1"),
             ("augment.shift", self.augment.shift, self.augment.shift >= 0, "0 or more seconds"),
+            ("augment.gain", self.augment.gain, self.augment.gain >= 0, "0 or more dB"),
+            ("augment.speed", self.augment.speed, self.augment.speed >= 0, "0 or more"),
+            ("augment.pitch", self.augment.pitch, self.augment.pitch >= 0, "0 or more"),
             ("augment.band_mask", self.augment.band_mask, self.augment.band_mask >= 0, "0 or more bands"),
             ("augment.time_mask", self.augment.time_mask, self.augment.time_mask >= 0, "0 or more frames"),
         ):
@@ -180,7 +189,7 @@ class Recipe:
             start = dataclasses.replace(start, network=NETWORKS[kind]())
         elif kind is not None:
             start = dataclasses.replace(start, network=stored.pop("network"))
-        return override(start, _flat(stored))
+        return override(start, flat(stored))
 
     @classmethod
     def from_toml(cls, file: str | os.PathLike) -> Recipe:
@@ -204,11 +213,3 @@ class Recipe:
         import tomli_w
 
         Path(file).write_text(tomli_w.dumps(self.to_dict()), encoding="utf-8")
-
-
-def _flat(table: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    out: dict[str, Any] = {}
-    for key, value in table.items():
-        out |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return out

@@ -118,11 +118,16 @@ def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
 
 def write_json(file: Path, value: Any) -> None:
     """Write a JSON file in one step."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+    _write_text(file, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
     """Write one JSON object a line, in one step."""
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+    _write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _write_text(file: Path, text: str) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(file, write)

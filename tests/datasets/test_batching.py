@@ -27,7 +27,7 @@ def test_collate_pads_with_zeros_and_keeps_everything(lengths):
     assert batch.wave.shape == (len(lengths), max(lengths)) and batch.wave.dtype == torch.float32
     assert batch.lengths.tolist() == lengths and batch.lengths.dtype == batch.labels.dtype == torch.int64
     assert batch.labels.tolist() == [item.label for item in items]
-    assert batch.indices.tolist() == [item.index for item in items]
+    assert batch.indices.tolist() == [item.position for item in items]
     assert batch.keys == [item.key for item in items] and batch.speakers == ["ann"] * len(items)
     for row, item in zip(batch.wave, items, strict=True):
         assert torch.equal(row[: len(item.wave)], item.wave) and not row[len(item.wave) :].any()

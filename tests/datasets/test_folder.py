@@ -79,7 +79,7 @@ def test_fsdd_speaker(fsdd):
 def test_fsdd_items(fsdd):
     data = AudioFolder(fsdd, 8000, split="test")
     item = data[31]
-    assert item.key == sorted(data.keys)[31] and item.index == 31
+    assert item.key == sorted(data.keys)[31] and item.position == 31
     assert item.label == data.targets[31] == int(item.key[0]) and item.speaker == item.key.split("_")[1]
     samples, rate = soundfile.read(fsdd / item.key, dtype="float32")
     assert rate == 8000 and torch.equal(item.wave, torch.from_numpy(samples))
@@ -269,7 +269,7 @@ def test_the_cache_gives_the_same_and_keeps_its_bound(flat, monkeypatch):
 
 def test_indexing(flat):
     data = AudioFolder(flat, split="all")
-    assert data[-1].key == data[59].key == data[np.int64(59)].key and data[-1].index == 59
+    assert data[-1].key == data[59].key == data[np.int64(59)].key and data[-1].position == 59
     for index in (60, -61):
         with pytest.raises(IndexError):
             data[index]
@@ -312,6 +312,12 @@ def test_bad_files_are_skipped_and_counted_on_request(flat):
     assert all(bad[path.name] in reason and str(flat) not in reason for path, reason in data.skipped)
     assert data.durations == [len(item.wave) for item in data]
     assert "4 skipped" in repr(data) and any("4 files skipped" in said for said in data.messages)
+
+
+def test_a_file_too_short_for_the_rate_is_skipped(flat):
+    soundfile.write(flat / "0_ann_5.wav", np.ones(1), 48000)
+    data = AudioFolder(flat, validation=0, on_error="skip")
+    assert len(data) == 29 and data.skipped == [(flat / "0_ann_5.wav", "1 samples at 48000 Hz are none at 16000 Hz")]
 
 
 def test_bad_files_raise_by_default(flat):

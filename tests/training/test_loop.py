@@ -12,6 +12,21 @@ import temporal
 from temporal.training import Interrupted, Progress, Run, evaluate, train
 
 
+@dataclasses.dataclass(frozen=True)
+class OwnNetwork:
+    width: int = 12
+
+    def build(self, inputs, classes):
+        return temporal.Sequential(torch.nn.GRU(inputs, self.width), torch.nn.Linear(self.width, classes))
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoDepths:
+    def build(self, inputs, classes):
+        delayed = temporal.delays.DelayedLinear
+        return temporal.Sequential(delayed(inputs, 8, 3), temporal.neurons.LIF(), delayed(8, classes, 5))
+
+
 class StopAfter(Progress):
     """Presses Ctrl-C during a given training step."""
 
@@ -182,3 +197,22 @@ def test_a_device_that_is_not_there(small, tmp_path, device):
         pytest.skip("there is a GPU here")
     with pytest.raises(ValueError, match=device):
         train(small, tmp_path / "run", device=device)
+
+
+def test_a_network_of_ones_own_trains_resumes_and_is_handed_in(small, tmp_path):
+    """A plain GRU: no delays, no spikes, a class that temporal does not know."""
+    recipe = dataclasses.replace(small, network=OwnNetwork(), epochs=2)
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "run", device="cpu", progress=StopAfter(2))
+    run = train(recipe, tmp_path / "run", resume=True, device="cpu")
+    assert "sigma" not in run.metrics()[0]
+    with pytest.raises(ValueError, match="OwnNetwork"):
+        evaluate(run)
+    again = evaluate(run, network=OwnNetwork().build(20, 3))
+    assert again.to_dict()["predictions"] == run.result()["predictions"]
+
+
+def test_a_spiking_layer_of_ones_own_keeps_its_delays(small, tmp_path):
+    recipe = dataclasses.replace(small, network=TwoDepths(), epochs=1)
+    run = train(recipe, tmp_path / "run", device="cpu")
+    assert run.metrics()[0]["sigma"] > 0 and not run.metrics()[0]["rounded"]  # 3 steps: over before it rounds

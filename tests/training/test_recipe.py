@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from temporal.models import DelayedLIF, Mel
+from temporal.models import Mel
 from temporal.training import Data, Recipe, find_recipe, recipes
 
 
@@ -74,7 +74,8 @@ def test_a_file_can_start_from_a_named_recipe(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('base = "digits"\nepochs = 3\n[network]\nhidden = 64\n')
     recipe = find_recipe(str(file))
-    assert recipe == dataclasses.replace(find_recipe("digits"), epochs=3, network=DelayedLIF(hidden=64))
+    digits = find_recipe("digits")
+    assert recipe == dataclasses.replace(digits, epochs=3, network=dataclasses.replace(digits.network, hidden=64))
 
 
 @pytest.mark.parametrize(

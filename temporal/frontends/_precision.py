@@ -1,0 +1,16 @@
+"""Sums that autocast must leave alone."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+__all__ = ["full_precision"]
+
+
+def full_precision(like: Tensor) -> AbstractContextManager:
+    """Autocast off on the tensor's device: a matrix product in half precision would cost a spectrum three digits."""
+    device = like.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
