@@ -1,6 +1,8 @@
 """The command, called as a user calls it: what it prints where, and what it says of mistakes."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -156,3 +158,17 @@ def test_ctrl_c_stops_cleanly_and_resumes(recipe_file, tmp_path, trained, capsys
     assert run_command("train", recipe_file, "--out", tmp_path / "run", "--resume", "--device", "cpu") == 0
     ours = json.loads((tmp_path / "run" / "result.json").read_text())
     assert ours["predictions"] == trained.result()["predictions"]
+
+
+def test_resume_without_a_folder_takes_the_newest_unfinished_run(
+    recipe_file, small, trained, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained.folder, "runs/tones-finished")
+    for name in ("tones-older", "tones-newer"):
+        (tmp_path / "runs" / name).mkdir()
+        small.override({"epochs": 1}).to_toml(tmp_path / "runs" / name / "recipe.toml")
+    os.utime("runs/tones-older", (1, 1))
+    assert run_command("train", recipe_file, "--resume", "--device", "cpu") == 0
+    assert "run folder: runs/tones-newer" in capsys.readouterr().err
+    assert not (tmp_path / "runs/tones-older/result.json").exists()
