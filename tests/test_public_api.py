@@ -27,8 +27,8 @@ PUBLIC = {
         BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
     """,
     "temporal.models": "DelayedLIF Mel ModelSpec deploy load read_spec save",
-    "temporal.neurons": "IF LI LIF functional",
-    "temporal.neurons.functional": "li lif",
+    "temporal.neurons": "ALIF AdLIF CubaLIF IF LI LIF ParametricLIF functional",
+    "temporal.neurons.functional": "adlif alif cuba_lif li lif",
     "temporal.streaming": "Decision Event Stream stream_file",
     "temporal.training": """
         Augment Data Delays Interrupted Optimizer Progress Recipe Result Run evaluate find_recipe recipes train
