@@ -137,6 +137,11 @@ class AdLIF(nn.Module):
         )
 
     def _limit(self) -> float | Tensor:
-        """The coupling at which |eigenvalue| of the two states' recurrence reaches 1."""
-        tau, tau_adaptation = self.time_constant.tau, self.memory.tau
+        """The coupling at which an eigenvalue of the two states' recurrence reaches 1 in magnitude."""
+        tau, tau_adaptation = _at_most_a_million(self.time_constant.tau), _at_most_a_million(self.memory.tau)
         return (2 * tau - 1) * (2 * tau_adaptation - 1) if self.symplectic else tau + tau_adaptation - 1
+
+
+def _at_most_a_million(tau: float | Tensor) -> float | Tensor:
+    """A learned time constant may overflow, where it only means no leak; the limit of the coupling must not."""
+    return tau.clamp(max=1e6) if isinstance(tau, Tensor) else min(tau, 1e6)
