@@ -27,7 +27,7 @@ PUBLIC = {
         BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
     """,
     "temporal.models": "DelayedLIF Mel ModelSpec deploy load read_spec save",
-    "temporal.neurons": "ALIF AdLIF CubaLIF IF LI LIF ParametricLIF functional",
+    "temporal.neurons": "ALIF AdLIF CubaLIF IF LI LIF ParametricLIF Recurrent functional",
     "temporal.neurons.functional": "adlif alif cuba_lif li lif",
     "temporal.streaming": "Decision Event Stream stream_file",
     "temporal.training": """

@@ -8,5 +8,6 @@ from .integrate_and_fire import IF
 from .li import LI
 from .lif import LIF
 from .parametric_lif import ParametricLIF
+from .recurrent import Recurrent
 
-__all__ = ["ALIF", "IF", "LI", "LIF", "AdLIF", "CubaLIF", "ParametricLIF", "functional"]
+__all__ = ["ALIF", "IF", "LI", "LIF", "AdLIF", "CubaLIF", "ParametricLIF", "Recurrent", "functional"]
