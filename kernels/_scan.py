@@ -94,18 +94,17 @@ class NeuronOperator:
         )
 
     def _backward(self, grad_spikes, grad_v_sequence, *arguments):
-        grad_last, (x, *arguments) = self.state(*arguments[: self.states]), arguments[self.states :]
-        checkpoints, arguments = self.state(*arguments[: self.states]), arguments[self.states :]
-        count = self.inputs - 1 - self.states
-        knobs, rule = self.knobs(*arguments[:count]), arguments[count:]
+        grad_last, (x, *rest) = self.state(*arguments[: self.states]), arguments[self.states :]
+        checkpoints = self.state(*rest[: self.states])
+        knobs, rule = self.knobs(*rest[self.states : self.inputs - 1]), rest[self.inputs - 1 :]
         run = self.backends.choose(x).backward
         grad_x, state, knobs = run(grad_spikes, grad_v_sequence, grad_last, x, checkpoints, knobs, *rule)
         return grad_x, *state, *knobs
 
     def _backward_shapes(self, grad_spikes, grad_v_sequence, *arguments):
-        x, *arguments = arguments[self.states :]
-        checkpoints, knobs = arguments[: self.states], arguments[self.states : self.inputs - 1]
-        grads = [k.new_empty(k.shape if needed else 0) for k, needed in zip(knobs, arguments[-1], strict=True)]
+        x, *rest = arguments[self.states :]
+        checkpoints, knobs = rest[: self.states], rest[self.states : self.inputs - 1]
+        grads = [k.new_empty(k.shape if needed else 0) for k, needed in zip(knobs, rest[-1], strict=True)]
         return x.new_empty(x.shape), *(c.new_empty(c.shape[1:]) for c in checkpoints), *grads
 
     def _keep(self, ctx, inputs, output):

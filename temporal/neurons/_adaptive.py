@@ -189,9 +189,8 @@ def run_alif(
     v = checked_state(owner, "state.v", v, x, dtype, rest)
     w = checked_state(owner, "state.w", w, x, dtype, 0.0)
     lift = checked_knob(owner, "adaptation", adaptation, x, dtype)
-    lifts = {"lift": lift, "reset_lift": lift if reset_adapts else 0.0}
-    still = {"brake": 0.0, "pull": 0.0}
-    spikes, membranes, last = _run(owner, x, dtype, State(v, w.unsqueeze(0)), **knobs_and_rule, **lifts, **still)
+    knobs_and_rule |= {"lift": lift, "reset_lift": lift if reset_adapts else 0.0, "brake": 0.0, "pull": 0.0}
+    spikes, membranes, last = _run(owner, x, dtype, State(v, w.unsqueeze(0)), **knobs_and_rule)
     return spikes, membranes, AdaptiveState(last.v, last.w[0])
 
 
@@ -215,9 +214,9 @@ def run_adlif(
     for name, knob in (("a", a), ("b", b)):
         checked_knob(owner, name, knob, x, dtype)
     v, *w = (checked_state(owner, f"state.{n}", p, x, dtype, 0.0) for n, p in zip(kind._fields, parts, strict=True))
-    still = {"bias": 0.0, "lift": 0.0, "reset_lift": 0.0}
-    coupled = {"gain": rate, "brake": rate, "pull": w_rate * a, "jump": w_rate * b}
-    spikes, membranes, last = _run(owner, x, dtype, State(v, torch.stack(w)), **knobs_and_rule, **coupled, **still)
+    knobs_and_rule |= {"gain": rate, "brake": rate, "pull": w_rate * a, "jump": w_rate * b}
+    knobs_and_rule |= {"bias": 0.0, "lift": 0.0, "reset_lift": 0.0}
+    spikes, membranes, last = _run(owner, x, dtype, State(v, torch.stack(w)), **knobs_and_rule)
     return spikes, membranes, kind(last.v, *last.w.unbind(0))
 
 

@@ -73,7 +73,7 @@ class ParametricLIF(nn.Module):
     @property
     def tau(self) -> Tensor:
         """Membrane time constant, in steps."""
-        return self.time_constant.tau
+        return self.time_constant.tau  # type: ignore[return-value] # learned, so never a plain number
 
     @property
     def v_threshold(self) -> float | Tensor:

@@ -263,6 +263,19 @@ def test_direct_call_without_checkpoints_has_no_backward(operator):
         out[0].sum().backward()
 
 
+@pytest.mark.parametrize("operator", [cuba, adaptive], ids=["cuba", "adaptive"])
+def test_an_output_without_elements_sends_nothing_back(operator):
+    x, state, knobs = operator_case(operator, True)
+    rule = {"hard": True, "strict": False, "detach_reset": True, "surrogate": Surrogate("atan"), "v_sequence": False}
+    grads = []
+    for use_membranes in (False, True):
+        spikes, membranes, last = operator(x, state, knobs, **rule)
+        assert membranes.shape == (0, 2, 3) and isinstance(last, operator.state)
+        loss = spikes.sum() + (membranes.sum() if use_membranes else 0)
+        grads.append(torch.autograd.grad(loss, [x, *state]))
+    torch.testing.assert_close(*grads, rtol=0, atol=0)
+
+
 @every_neuron
 def test_compiles_whole_for_any_number_of_steps(name):
     torch._dynamo.reset()

@@ -115,7 +115,7 @@ def test_a_spike_is_heard_one_step_late():
 
 
 def test_in_a_sequential_it_learns_to_remember():
-    """The class is which of two inputs spoke at the first of six steps; neurons that leak at once cannot know by themselves."""
+    """Which of two inputs spoke, six steps ago? Neurons that leak at once do not know by themselves."""
     torch.manual_seed(2)
     cells = [Recurrent(LIF(1.01), 24), LIF(1.01)]
     losses = []
