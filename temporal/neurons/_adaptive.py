@@ -41,7 +41,7 @@ def alif(
     jump: float | Tensor = 1.0,
     reset_by: float | Tensor | None = None,
     reset_to: float | Tensor | None = None,
-    reset_adapts: bool = False,
+    reset_lift: float | Tensor = 0.0,
     strict: bool = False,
     detach_reset: bool = True,
     surrogate: str | Surrogate | Any = "atan",
@@ -50,15 +50,17 @@ def alif(
 
     h[t] = decay v[t-1] + gain x[t] + bias,  theta[t] = threshold + adaptation w[t-1],
     s[t] = 1 if h[t] >= theta[t] else 0,  w[t] = w_decay w[t-1] + jump s[t],
-    v[t] = h[t] - reset_by s[t]  (soft reset; reset_adapts: h[t] - (reset_by + adaptation w[t-1]) s[t], which is
-    h[t] - theta[t] s[t] unless reset_by says otherwise),  or  v[t] = reset_to where s[t] is 1, else h[t]  (hard reset)
+    v[t] = h[t] - (reset_by + reset_lift w[t-1]) s[t]  (soft reset),  or
+    v[t] = reset_to where s[t] is 1, else h[t]  (hard reset)
 
-    ================================  ===================  ===========
-    neuron                            jump                 reset_adapts
-    ================================  ===================  ===========
-    Bellec et al. 2018 (LSNN), Yin    1 - w_decay          True
-    Bellec et al. 2020 (e-prop)       1                    False
-    ================================  ===================  ===========
+    The papers subtract after the next step's decay, so they are settings with what is subtracted divided by it:
+
+    ================================  ============  ===============  ================
+    neuron                            jump          reset_by         reset_lift
+    ================================  ============  ===============  ================
+    Bellec et al. 2018 (LSNN)         1 - w_decay   threshold/decay  adaptation/decay
+    Bellec et al. 2020 (e-prop)       1             threshold/decay  0
+    ================================  ============  ===============  ================
 
     The state is kept in float32 (float64 for float64 currents), also under autocast. Gradients flow to x, to the state and
     to every knob given as a tensor; a second derivative is refused.
@@ -73,7 +75,7 @@ def alif(
         threshold: of a neuron at rest.
         jump: what a spike adds to w.
         reset_by, reset_to, strict, surrogate: as for :func:`lif`.
-        reset_adapts: a soft reset also subtracts what the adaptation added to the threshold.
+        reset_lift: by how much a unit of w raises what a soft reset subtracts; ``adaptation`` subtracts theta[t].
         detach_reset: cut the gradient that flows from the reset back through the spike; the one through the adaptation
             stays.
     Shape:
@@ -98,7 +100,7 @@ def alif(
     return run_alif(
         "alif", x, state, decay=decay, gain=gain, bias=bias, threshold=threshold, hard=reset_to is not None,
         reset=reset_to if reset_to is not None else threshold if reset_by is None else reset_by,
-        adaptation=adaptation, reset_adapts=reset_adapts, w_decay=w_decay, jump=jump, strict=strict,
+        adaptation=adaptation, reset_lift=reset_lift, w_decay=w_decay, jump=jump, strict=strict,
         detach_reset=detach_reset, surrogate=Surrogate.resolve(surrogate), v_sequence=True,
     )  # fmt: skip
 
@@ -178,7 +180,6 @@ def run_alif(
     state: tuple[Tensor, Tensor] | None,
     *,
     adaptation: float | Tensor,
-    reset_adapts: bool,
     rest: float = 0.0,
     size: tuple[int, ...] | None = None,
     **knobs_and_rule: Any,
@@ -188,8 +189,7 @@ def run_alif(
     v, w = checked_parts(owner, state, AdaptiveState)
     v = checked_state(owner, "state.v", v, x, dtype, rest)
     w = checked_state(owner, "state.w", w, x, dtype, 0.0)
-    lift = checked_knob(owner, "adaptation", adaptation, x, dtype)
-    knobs_and_rule |= {"lift": lift, "reset_lift": lift if reset_adapts else 0.0, "brake": 0.0, "pull": 0.0}
+    knobs_and_rule |= {"lift": checked_knob(owner, "adaptation", adaptation, x, dtype), "brake": 0.0, "pull": 0.0}
     spikes, membranes, last = _run(owner, x, dtype, State(v, w.unsqueeze(0)), **knobs_and_rule)
     return spikes, membranes, AdaptiveState(last.v, last.w[0])
 

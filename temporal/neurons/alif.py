@@ -49,10 +49,11 @@ class ALIF(nn.Module):
             sizes or shapes that do not fit, reset_adapts with a hard reset.
         TypeError: x is not a floating tensor, the state is not a pair of tensors of the right dtype.
     References:
-        Bellec et al. (2018), Long short-term memory and learning-to-learn in networks of spiking neurons: with
-        decay_input=True, reset_adapts=True. Bellec et al. (2020), A solution to the learning dilemma for recurrent networks
-        of spiking neurons: their beta is adaptation / tau_adaptation. Yin, Corradi, Bohte (2021), Accurate and efficient
-        time-domain classification with adaptive spiking recurrent neural networks: the default strength.
+        Bellec et al. (2018), Long short-term memory and learning-to-learn in networks of spiking neurons: decay_input=True,
+        reset_adapts=True. Bellec et al. (2020), A solution to the learning dilemma for recurrent networks of spiking
+        neurons: their beta is adaptation / tau_adaptation. Both subtract one decay later than all neurons here do;
+        ``functional.alif`` has them to the letter. Yin, Corradi, Bohte (2021), Accurate and efficient time-domain
+        classification with adaptive spiking recurrent neural networks: the default strength.
 
     >>> import torch
     >>> layer = ALIF(2.0, 20.0, adaptation=10.0)
@@ -116,13 +117,13 @@ class ALIF(nn.Module):
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, AdaptiveState]:
         decay, rate = self.time_constant.decay_and_rate()
         w_decay, w_rate = self.memory.decay_and_rate()
-        threshold = self.threshold.value
+        threshold, adaptation = self.threshold.value, self.strength.value
         hard = self.v_reset is not None
         rest = self.v_reset or 0.0
         spikes, _, state = run_alif(
             "ALIF", x, state, decay=decay, gain=rate if self.decay_input else 1.0, bias=rest * rate if rest else 0.0,
-            threshold=threshold, reset=rest if hard else threshold, adaptation=self.strength.value,
-            reset_adapts=self.reset_adapts, w_decay=w_decay, jump=w_rate, hard=hard, strict=False,
+            threshold=threshold, reset=rest if hard else threshold, adaptation=adaptation,
+            reset_lift=adaptation if self.reset_adapts else 0.0, w_decay=w_decay, jump=w_rate, hard=hard, strict=False,
             detach_reset=self.detach_reset, surrogate=self.surrogate, v_sequence=False, rest=rest, size=self.size,
         )  # fmt: skip
         return spikes, state

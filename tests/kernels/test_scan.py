@@ -60,8 +60,8 @@ def plain_cuba(x, state, *, decay, i_decay, gain, bias, threshold, reset_by=None
     return torch.stack(spikes), torch.stack(membranes), (v, i)
 
 
-def plain_alif(x, state, *, decay, w_decay, adaptation, gain, bias, threshold, jump, reset_by=None, reset_to=None,
-               reset_adapts=False, **rule):  # fmt: skip
+def plain_alif(x, state, *, decay, w_decay, adaptation, threshold, jump, gain=1, bias=0, reset_by=None, reset_to=None,
+               reset_lift=0, **rule):  # fmt: skip
     """A[t] = threshold + adaptation a[t], a[t] = w_decay a[t-1] + jump z[t-1]: a is the state before the step."""
     v, a = state
     rule, spikes, membranes = Rule(**rule), [], []
@@ -69,7 +69,7 @@ def plain_alif(x, state, *, decay, w_decay, adaptation, gain, bias, threshold, j
         h = decay * v + gain * current + bias
         s = rule.fire(h, threshold + adaptation * a)
         subtract = threshold if reset_by is None else reset_by
-        v = rule.reset(h, s, subtract + adaptation * a if reset_adapts else subtract, reset_to)
+        v = rule.reset(h, s, subtract + reset_lift * a, reset_to)
         a = w_decay * a + jump * s
         spikes.append(s)
         membranes.append(v)
@@ -110,12 +110,12 @@ NEURONS = {
         {"w_decay": (0.5, 0.95), "adaptation": (0.1, 0.6), "gain": (0.5, 1.5), "bias": (-0.1, 0.2), "jump": (0.3, 1)},
         {},
     ),
-    "alif-reset-adapts": (
+    "alif-reset-lift": (
         alif,
         plain_alif,
         2,
-        {"w_decay": (0.5, 0.95), "adaptation": (0.1, 0.6), "gain": (0.5, 1.5), "bias": (-0.1, 0.2), "jump": (0.3, 1)},
-        {"reset_adapts": True},
+        {"w_decay": (0.5, 0.95), "adaptation": (0.1, 0.6), "jump": (0.3, 1), "reset_lift": (0.1, 0.6)},
+        {},
     ),
     "adlif": (adlif, plain_adlif, 2, {"w_decay": (0.5, 0.9), "a": (-0.4, 2), "b": (0.1, 2)}, {}),
     "adlif-euler": (
@@ -160,7 +160,8 @@ def gradients(function, x, state, knobs, **rule):
     # Weights that 16 bits hold exactly, so that they reach the operator unrounded whatever the dtype of its outputs.
     weights = [torch.randn(o.shape, generator=g).bfloat16().half().double() for o in outputs]
     loss = sum((o.double() * w).sum() for o, w in zip(outputs, weights, strict=True))
-    return outputs, torch.autograd.grad(loss, [x, *state, *knobs.values()])
+    # A hard reset does not use what a soft one would subtract.
+    return outputs, torch.autograd.grad(loss, [x, *state, *knobs.values()], materialize_grads=True)
 
 
 @every_neuron

@@ -1,4 +1,4 @@
-"""ALIF against the neurons of its papers, step by step, and at the edges of its arguments."""
+"""ALIF against its equations, its function against the neurons of the papers, and both at the edges of its arguments."""
 
 import itertools
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from temporal.neurons import ALIF, LIF
+from temporal.neurons.functional import alif
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}  # float64, the same operations in another order
 
@@ -15,42 +16,57 @@ def currents(*features, steps=60):
 
 
 def test_equals_the_neuron_of_2018():
-    """Bellec et al. 2018: V' = a V + (1-a) I - B z, B = b0 + beta b, b' = rho b + (1 - rho) z, one time step late."""
-    tau, tau_a, beta, b0 = 10.0, 40.0, 1.8, 0.4
-    alpha, rho = 1 - 1 / tau, 1 - 1 / tau_a
+    """Bellec et al. 2018: V' = a V + (1-a) I - B z, B = b0 + beta b, b' = rho b + (1 - rho) z."""
+    alpha, rho, beta, b0 = 0.9, 0.975, 1.8, 0.4
     x = currents(5) * 2
-    layer = ALIF(tau, tau_a, adaptation=beta, v_threshold=b0, decay_input=True, reset_adapts=True)
-    spikes, state = layer(x)
-    v, b, z, expected = torch.zeros(3, 5).double(), torch.zeros(3, 5).double(), torch.zeros(3, 5).double(), []
-    threshold = torch.full((3, 5), b0).double()
+    v, b, z = (torch.zeros(3, 5).double() for _ in range(3))
+    expected = []
     for current in x:
-        v = alpha * (v - threshold * z) + (1 - alpha) * current
+        v = alpha * v + (1 - alpha) * current - (b0 + beta * b) * z
         b = rho * b + (1 - rho) * z
-        threshold = b0 + beta * b
-        z = (v >= threshold).double()
+        z = (v >= b0 + beta * b).double()
         expected.append(z)
+    knobs = {"decay": alpha, "gain": 1 - alpha, "w_decay": rho, "jump": 1 - rho, "adaptation": beta, "threshold": b0}
+    spikes, _, state = alif(x, **knobs, reset_by=b0 / alpha, reset_lift=beta / alpha)
     assert 0.05 < spikes.mean() < 0.5
     assert torch.equal(spikes, torch.stack(expected))
-    torch.testing.assert_close(state.v, v - threshold * z, **CLOSE)
     torch.testing.assert_close(state.w, rho * b + (1 - rho) * z, **CLOSE)
 
 
 def test_equals_the_neuron_of_2020():
-    """Bellec et al. 2020: v' = a v + I - z v_th, a' = rho a + z, A = v_th + beta a; adaptation = beta tau_adaptation."""
-    tau, tau_a, beta, v_th = 5.0, 20.0, 0.17, 0.8
-    alpha, rho = 1 - 1 / tau, 1 - 1 / tau_a
+    """Bellec et al. 2020: v' = a v + I - z v_th, a' = rho a + z, A = v_th + beta a."""
+    alpha, rho, beta, v_th = 0.8, 0.95, 0.17, 0.8
     x = currents(5)
-    spikes, _ = ALIF(tau, tau_a, adaptation=beta * tau_a, v_threshold=v_th)(x)
-    v, a, z, expected = torch.zeros(3, 5).double(), torch.zeros(3, 5).double(), torch.zeros(3, 5).double(), []
+    v, a, z = (torch.zeros(3, 5).double() for _ in range(3))
+    expected = []
     for current in x:
-        v = (
-            alpha * v + current - z * v_th * alpha
-        )  # the paper subtracts after the decay: alpha, where we subtract before
+        v = alpha * v + current - z * v_th
         a = rho * a + z
         z = (v >= v_th + beta * a).double()
         expected.append(z)
+    spikes, _, _ = alif(x, decay=alpha, w_decay=rho, adaptation=beta, threshold=v_th, reset_by=v_th / alpha)
     assert 0.05 < spikes.mean() < 0.5
     assert torch.equal(spikes, torch.stack(expected))
+
+
+@pytest.mark.parametrize("reset_adapts", [True, False])
+@pytest.mark.parametrize("decay_input", [True, False])
+def test_equals_its_equations(decay_input, reset_adapts):
+    tau, tau_w, adaptation, base = 10.0, 40.0, 1.8, 0.4
+    x = currents(5) * (2 if decay_input else 0.3)
+    arguments = {"decay_input": decay_input, "reset_adapts": reset_adapts}
+    spikes, state = ALIF(tau, tau_w, adaptation=adaptation, v_threshold=base, **arguments)(x)
+    v, w, expected = torch.zeros(3, 5).double(), torch.zeros(3, 5).double(), []
+    for current in x:
+        h = v - v / tau + (current / tau if decay_input else current)
+        theta = base + adaptation * w
+        s = (h >= theta).double()
+        v = h - (theta if reset_adapts else base) * s
+        w = w + (s - w) / tau_w
+        expected.append(s)
+    assert 0.05 < spikes.mean() < 0.5
+    assert torch.equal(spikes, torch.stack(expected))
+    torch.testing.assert_close(tuple(state), (v, w), **CLOSE)
 
 
 @pytest.mark.parametrize("v_reset", [None, 0.0, 0.2])
