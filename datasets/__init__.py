@@ -23,6 +23,7 @@ else:
     from .augment import BandMask, TimeMask, TimeShift
     from .batching import Batch, BucketSampler, collate, generator_for, generators_for
     from .folder import AudioFolder, Recording
+    from .noise import Noise
     from .spoken_digits import SpokenDigits
     from .stretch import Gain, Stretch
 
@@ -35,6 +36,7 @@ else:
         "Batch",
         "BucketSampler",
         "Gain",
+        "Noise",
         "Recording",
         "SpokenDigits",
         "Stretch",

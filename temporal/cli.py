@@ -124,8 +124,8 @@ def stream(
     input: Path,
     chunk: float = 0.02,
     window: float = 1.0,
-    threshold: float = 0.5,
-    refractory: float = 0.5,
+    threshold: float = 0.9,
+    refractory: float = 0.7,
     json: Flag = False,
 ) -> None:
     """Run a trained network over a recording of any length, chunk by chunk, and print what it hears.
@@ -138,8 +138,9 @@ def stream(
         input: an audio file.
         chunk: length of a chunk, in seconds; the answers do not depend on it.
         window: seconds of output that an event looks back on.
-        threshold: an event's score, the softmax of the readout over the window, must lie above it, 0..1.
-        refractory: seconds of silence after an event.
+        threshold: an event's score, the softmax of the readout over the window, must lie above it, 0..1. Lower hears
+            more, and more that was not said.
+        refractory: seconds of silence after an event; a word that fills the window for longer is told again.
         json: print one JSON object at the end instead.
     """
     from temporal.datasets import read_header

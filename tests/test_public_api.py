@@ -17,8 +17,8 @@ PUBLIC = {
     """,
     "temporal.analysis": "confusion_matrix learning_curve raster record_spikes save",
     "temporal.datasets": """
-        Audio AudioError AudioFolder AudioHeader BandMask Batch BucketSampler Gain Recording SpokenDigits Stretch TimeMask
-        TimeShift collate generator_for generators_for read_audio read_header
+        Audio AudioError AudioFolder AudioHeader BandMask Batch BucketSampler Gain Noise Recording SpokenDigits Stretch
+        TimeMask TimeShift collate generator_for generators_for read_audio read_header
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
     "temporal.frontends": "AmplitudeToDB Chain Deltas Log MFCC MelSpectrogram Normalize PCEN STFT",

@@ -59,7 +59,7 @@ def checked_knob(owner: str, name: str, knob: float | Tensor, x: Tensor, dtype: 
     if not isinstance(knob, Tensor):
         if knob != knob:  # NaN; math.isnan would break the compiler's graph
             raise ValueError(f"{owner}: {name} is NaN; expected a number or a tensor [*features]")
-        return torch.scalar_tensor(knob, dtype=dtype)
+        return torch.scalar_tensor(knob, dtype=dtype, device="cpu")  # mixes with tensors of any device
     if knob.device != x.device:
         raise ValueError(f"{owner}: {name} is on {knob.device}, x is on {x.device}; move one of them")
     if not broadcasts(knob.shape, x.shape[2:]):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from temporal.datasets import AudioFolder, Batch, Gain, Stretch, collate, generators_for
-from temporal.datasets.augment import BandMask, TimeMask, TimeShift
+from temporal.datasets import AudioFolder, Batch, collate
 from temporal.delays import DelayedLinear, DelaySchedule
 from temporal.frontends import Normalize
 from temporal.layers import Model, to_steps
 
+from ._augment import Augmentation
 from .recipe import Recipe
 
 
@@ -28,25 +30,21 @@ class TrainingStep(nn.Module):
 
     def __init__(self, model: Model, recipe: Recipe) -> None:
         super().__init__()
-        self.model, self.seed = model, recipe.seed
-        vary = recipe.augment
-        self.gain = Gain(vary.gain)
-        self.stretch = Stretch(vary.speed, vary.pitch) if vary.speed or vary.pitch else None
-        self.shift = TimeShift(round(vary.shift * (model.sample_rate or 0)))
-        self.masks = BandMask(vary.band_mask, fill=0.0), TimeMask(vary.time_mask, fill=0.0)  # 0: the mean of each band
+        self.model = model
+        self.augmentation = Augmentation(recipe.augment, model.sample_rate or 0, recipe.seed)
 
     def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """(mean loss, number of recordings decided right)."""
-        draws = generators_for(self.seed, epoch, batch.indices)
-        wave, lengths = self.shift(self.gain(batch.wave, draws), batch.lengths, draws)
+        wave, lengths, draws = self.augmentation.waves(batch, epoch)
         x, steps = self.model.steps(wave, lengths)
-        frames = x.permute(1, 2, 0)
-        if self.stretch is not None and steps is not None:
-            frames, steps = self.stretch(frames, steps, draws)
-        for mask in self.masks:
-            frames = mask(frames, steps, draws)
+        frames, steps = self.augmentation.frames(x.permute(1, 2, 0), cast(Tensor, steps), draws)
         logits = self.model.decide(to_steps(frames), steps)
-        return cross_entropy(logits, batch.labels), (logits.argmax(-1) == batch.labels).sum()
+        spoken, silent = logits[: len(batch.labels)], logits[len(batch.labels) :]
+        loss = cross_entropy(spoken, batch.labels)
+        if len(silent):
+            # Noise belongs to no class: the divergence from all classes alike, 0 where they are.
+            loss = loss - (silent.log_softmax(-1).mean(-1) + math.log(logits.shape[1])).sum() / len(spoken)
+        return loss, (spoken.argmax(-1) == batch.labels).sum()
 
 
 def optimizer_of(model: Model, recipe: Recipe) -> torch.optim.Optimizer:

@@ -45,6 +45,10 @@ class Augment:
     Args:
         shift: largest shift in time to either side, in seconds.
         gain: largest change of level to either side, in dB.
+        lead: longest silence put before a recording on top of that, in seconds, so that a word is known in a stream.
+        noise: level of the loudest noise that is added, in dB of full scale; it goes 50 dB down from there.
+        silence: recordings of noise alone, as a part of a batch, of which the right answer is no class at all: all
+            classes alike. It keeps a stream silent where nobody speaks.
         speed: largest change of tempo, as a part: 0.1 is 10 % faster or slower.
         pitch: largest stretch of the spectrum over the bands, as a part.
         band_mask: widest run of neighbouring bands that is masked, in bands.
@@ -52,7 +56,10 @@ class Augment:
     """
 
     shift: float = 0.1
+    lead: float = 0.0
     gain: float = 0.0
+    noise: float | None = None
+    silence: float = 0.0
     speed: float = 0.0
     pitch: float = 0.0
     band_mask: int = 7
@@ -143,6 +150,9 @@ class Recipe:
             ("optimizer.warmup", self.optimizer.warmup, 0 < self.optimizer.warmup < 1, "above 0, below 1"),
             ("augment.shift", self.augment.shift, self.augment.shift >= 0, "0 or more seconds"),
             ("augment.gain", self.augment.gain, self.augment.gain >= 0, "0 or more dB"),
+            ("augment.lead", self.augment.lead, self.augment.lead >= 0, "0 or more seconds"),
+            ("augment.noise", self.augment.noise, (self.augment.noise or -1) < 0, "below 0 dB, or none,"),
+            ("augment.silence", self.augment.silence, 0 <= self.augment.silence <= 1, "0..1"),
             ("augment.speed", self.augment.speed, self.augment.speed >= 0, "0 or more"),
             ("augment.pitch", self.augment.pitch, self.augment.pitch >= 0, "0 or more"),
             ("augment.band_mask", self.augment.band_mask, self.augment.band_mask >= 0, "0 or more bands"),

@@ -1,0 +1,55 @@
+"""Noise under recordings, and recordings of nothing but noise."""
+
+from collections.abc import Sequence
+
+import torch
+
+__all__ = ["Noise"]
+
+_RANGE = 50.0  # dB between the loudest noise and the softest
+
+
+class Noise:
+    """Add noise of a random colour and level to each recording; on silence it is a recording of noise alone.
+
+    y = x + 10^(L / 20) n / rms(n),  L uniform in loudest - 50 .. loudest (dB of full scale)
+
+    The spectrum of n falls as 1 / f^a with a uniform in 0 (white) .. 2 (brown).
+
+    Args:
+        loudest: level of the loudest noise, root mean square, in dB of full scale, < 0.
+    Shape:
+        wave: [B, samples]. lengths: [B] in samples. Returns [B, samples], zero beyond the lengths.
+    Raises:
+        ValueError: a level that is not below 0 dB, or not one generator per recording.
+
+    Example:
+        >>> from temporal.datasets import generators_for
+        >>> noise = Noise(loudest=-40.0)
+        >>> wave = noise(torch.zeros(3, 8000), torch.tensor([8000, 8000, 50]), generators_for(0, 0, [0, 1, 2]))
+        >>> bool((wave[:2].square().mean(1).sqrt() <= 0.0101).all()), bool(wave[2, 50:].any())
+        (True, False)
+    """
+
+    def __init__(self, loudest: float):
+        if not loudest < 0:
+            raise ValueError(f"Noise: loudest={loudest} must be below 0 dB of full scale")
+        self.loudest = loudest
+
+    def __call__(
+        self, wave: torch.Tensor, lengths: torch.Tensor, generators: Sequence[torch.Generator]
+    ) -> torch.Tensor:
+        if len(generators) != len(wave):
+            raise ValueError(f"Noise: {len(generators)} generators for a batch of {len(wave)}; one each is right")
+        samples = wave.shape[1]
+        if not samples or not generators:
+            return wave
+        draws = torch.stack([torch.rand(2, generator=g) for g in generators])
+        white = torch.stack([torch.randn(samples, generator=g) for g in generators])
+        frequency = torch.arange(samples // 2 + 1).clamp(min=1)
+        spectrum = torch.fft.rfft(white) * frequency ** (-draws[:, :1])  # amplitude 1 / f^(a / 2), a = 2 * draw
+        noise = torch.fft.irfft(spectrum, n=samples)
+        level = 10 ** ((self.loudest - _RANGE * draws[:, 1:]) / 20)
+        noise *= level / noise.square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
+        beyond = torch.arange(samples, device=wave.device) >= lengths.to(wave.device)[:, None]
+        return (wave + noise.to(wave)).masked_fill(beyond, 0)
