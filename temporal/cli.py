@@ -210,22 +210,19 @@ def bench(
     """
     from temporal import benchmarks
 
-    known = benchmarks.groups()
+    known = benchmarks.list_groups()
     if listed:
         print(_json.dumps(known) if json else "\n".join(f"{name:10} {about}" for name, about in known.items()))
         return
 
-    from rich.console import Console
-
     if out is None and not quick and Path("temporal/benchmarks/__init__.py").is_file():
         out = Path("benchmarks")
-    console = Console(stderr=True, highlight=False)
     results = []
     for name in [group] if group else known:
         results.append(benchmarks.run(name, quick=quick, threads=threads))
-        benchmarks.show(results[-1], console)
+        benchmarks.show(results[-1])
         for file in benchmarks.write(results[-1], out) if out else []:
-            console.print(f"written: {file}", markup=False, soft_wrap=True)
+            print(f"written: {file}", file=sys.stderr)
     if json:
         print(_json.dumps({"groups": [result.to_dict() for result in results]}, ensure_ascii=False))
     if faults := [f"{result.group}: {fault}" for result in results for fault in result.faults]:

@@ -16,7 +16,7 @@ PUBLIC = {
         models neurons streaming to_steps training
     """,
     "temporal.analysis": "confusion_matrix learning_curve raster record_spikes save",
-    "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor groups run show write",
+    "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
     "temporal.datasets": """
         Audio AudioError AudioFolder AudioHeader BandMask Batch BucketSampler Gain Recording SpokenDigits Stretch TimeMask
         TimeShift collate generator_for generators_for read_audio read_header

@@ -9,7 +9,7 @@ from ._case import Case, Floor
 from ._machine import copy_floor
 from ._measure import CaseResult, Row, Spread
 from ._report import show, write
-from ._run import GroupResult, groups, run
+from ._run import GroupResult, list_groups, run
 
 __all__ = [
     "Case",
@@ -19,7 +19,7 @@ __all__ = [
     "Row",
     "Spread",
     "copy_floor",
-    "groups",
+    "list_groups",
     "run",
     "show",
     "write",

@@ -154,6 +154,7 @@ def _alternate(calls: Mapping[Any, Callable[[], Any]], pace: Pace) -> dict[Any, 
     samples: dict[Any, list[_Sample]] = {name: [] for name in calls}
     enabled = gc.isenabled()
     gc.disable()
+    gc.freeze()  # what is there already is not looked through in every round
     try:
         started, done = time.perf_counter(), 0
         while done < pace.least or (done < pace.most and time.perf_counter() - started < pace.seconds):
@@ -162,6 +163,7 @@ def _alternate(calls: Mapping[Any, Callable[[], Any]], pace: Pace) -> dict[Any, 
                 samples[name].append(_sample(call, repeats[name]))
             done += 1
     finally:
+        gc.unfreeze()
         if enabled:
             gc.enable()
     return samples

@@ -67,6 +67,10 @@ def _draw_lines(axes: Axes, title: str, cases: list[CaseResult]) -> None:
     axes.set_title(title, loc="left", **plain())
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xticks(
+        [case.sweep[1] for case in cases if case.sweep], [f"{case.sweep[1]:,}" for case in cases if case.sweep]
+    )
+    axes.minorticks_off()
     names = list(dict.fromkeys(row.contender for case in cases for row in case.rows))
     for number, name in enumerate(names):
         points = [

@@ -17,7 +17,9 @@ import temporal
 from ._machine import PINNED
 from ._measure import CaseResult
 
-__all__ = ["GroupResult", "groups", "run"]
+__all__ = ["GroupResult", "list_groups", "run"]
+
+_STDERR = 2  # the file descriptor: standard output holds results alone, whatever a peer prints
 
 
 @dataclass
@@ -45,10 +47,10 @@ class GroupResult:
         return dataclasses.asdict(self)
 
 
-def groups() -> dict[str, str]:
+def list_groups() -> dict[str, str]:
     """The groups that can be run, each with a line that says what it compares.
 
-    >>> "lif" in groups()
+    >>> "lif" in list_groups()
     True
     """
     package = importlib.import_module(f"{__package__}.groups")
@@ -72,7 +74,7 @@ def run(group: str, *, quick: bool = False, threads: int | None = None) -> Group
         ValueError: there is no such group, or threads is below 1.
         ChildProcessError: a process that measures came to grief; it has said on standard error why.
     """
-    known = groups()
+    known = list_groups()
     if group not in known:
         raise ValueError(f"bench: unknown group {group!r}; known: {', '.join(known)}")
     if threads is not None and threads < 1:
@@ -97,7 +99,7 @@ def _in_own_process(request: dict[str, Any]) -> tuple[dict[str, Any], list[CaseR
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer"
         command = [sys.executable, "-P", "-m", f"{__package__}._worker", str(answer)]
-        done = subprocess.run(command, input=pickle.dumps(request), stdout=sys.stderr.fileno(), env=environment)
+        done = subprocess.run(command, input=pickle.dumps(request), stdout=_STDERR, env=environment)
         if done.returncode:
             raise ChildProcessError(f"bench: the process that measures {request['group']} ended with {done.returncode}")
         return pickle.loads(answer.read_bytes())

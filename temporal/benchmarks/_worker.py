@@ -33,5 +33,8 @@ def _work(request: dict[str, Any]) -> tuple[dict[str, Any], list[CaseResult]]:
 
 
 if __name__ == "__main__":
-    answer = _work(pickle.load(sys.stdin.buffer))
+    try:
+        answer = _work(pickle.load(sys.stdin.buffer))
+    except KeyboardInterrupt:  # the process that started this one says it
+        sys.exit(130)
     Path(sys.argv[1]).write_bytes(pickle.dumps(answer))

@@ -44,7 +44,7 @@ def cases(quick: bool) -> list[Callable[[], Case]]:
     small = ((1, 1, 64), (8, 1, 64)) if not quick else ((1, 1, 4),)
     sweep = (100, 300, 1000, 3000, 10_000) if not quick else (4, 8)
     lanes = (8, 256) if not quick else (2, 4)
-    builders = []
+    builders: list[Callable[[], Case]] = []
     for training in (False, True):
         builders.append(partial(_case, *sizes, training, quick, peers=True, compiled=not quick, default=True))
     for size in small:
