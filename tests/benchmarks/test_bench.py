@@ -16,6 +16,7 @@ from temporal.benchmarks import (
     _measure,
     _run,
     copy_floor,
+    list_groups,
     run,
     write,
 )
