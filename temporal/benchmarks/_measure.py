@@ -144,7 +144,8 @@ def _checked(case: Case, name: str, call: Callable[[], Any] | None, allocator: s
         said = str(problem).strip().partition("\n")[0]
         return Row(name, "failed", allocator, message=f"{type(problem).__name__}: {said}")
     if not error <= case.tolerance:  # so written for an error that is NaN
-        return Row(name, "wrong", allocator, error, f"error {error:.3g} is above {case.tolerance:.3g}")
+        shown = error if math.isfinite(error) else None  # JSON has no NaN
+        return Row(name, "wrong", allocator, shown, f"error {error:.3g} is above {case.tolerance:.3g}")
     return Row(name, "ok", allocator, error)
 
 

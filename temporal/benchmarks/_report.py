@@ -139,7 +139,7 @@ def _cells(row: Row, case: CaseResult) -> list[str]:
     name = row.contender if row.allocator == "pinned" else f"{row.contender}, {row.allocator} allocator"
     error = "" if row.error is None else f"{row.error:.1e}" if row.error else "0"
     if row.seconds is None:
-        told = row.status if not row.message or row.status == "wrong" else f"{row.status}: {row.message}"
+        told = row.status if error or not row.message else f"{row.status}: {row.message}"
         return [name, error, told, *[""] * 7]
     seconds = row.seconds
     return [

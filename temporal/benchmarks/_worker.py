@@ -14,6 +14,8 @@ from ._run import group_module
 
 __all__: list[str] = []
 
+_BUSY = 0.5  # load average before anything is measured: somebody else's work, which halves what two threads get
+
 
 def _work(request: dict[str, Any]) -> tuple[dict[str, Any], list[CaseResult]]:
     if request["threads"] is not None:
@@ -22,6 +24,10 @@ def _work(request: dict[str, Any]) -> tuple[dict[str, Any], list[CaseResult]]:
     console = Console(stderr=True, highlight=False)
     pace = QUICK if request["quick"] else Pace()
     machine = describe()
+    if not request["quick"] and (load := machine["load_average"] or 0.0) > _BUSY:
+        console.print(
+            f"the machine is busy (load average {load}): these times will be too long, and spread", style="bold"
+        )
     builders = group_module(request["group"]).cases(request["quick"])
     chosen = request["only"] or dict.fromkeys(range(len(builders)), ())
     results = []

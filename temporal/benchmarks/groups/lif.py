@@ -124,12 +124,14 @@ class _Work:
         return spikes.detach(), *torch.autograd.grad(spikes, self.x, self.weight)
 
     def error(self, result: tuple[Tensor, ...]) -> float:
-        """Largest error: of the spikes, and of the gradient relative to the largest gradient."""
+        """Largest error: of the spikes, and of the gradient relative to the largest gradient; NaN if one of them is."""
+        if any(part.shape != self.spikes.shape for part in result):
+            return float("inf")
         spikes, *grads = result
-        worst = (spikes - self.spikes.to(spikes.dtype)).abs().max().item()
+        errors = [(spikes - self.spikes.to(spikes.dtype)).abs().max()]
         if self.grad is not None:
-            worst = max(worst, ((grads[0] - self.grad).abs().max() / self.grad.abs().max()).item())
-        return worst
+            errors.append((grads[0] - self.grad).abs().max() / self.grad.abs().max())
+        return torch.stack(errors).max().item()  # Python's max would lose a NaN
 
 
 @torch.no_grad()
