@@ -12,10 +12,11 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 PUBLIC = {
     "temporal": """
-        BatchNorm Dropout Model Sequential TimeDistributed analysis datasets delays frontends kernels layers load models
-        neurons streaming to_steps training
+        BatchNorm Dropout Model Sequential TimeDistributed analysis benchmarks datasets delays frontends kernels layers load
+        models neurons streaming to_steps training
     """,
     "temporal.analysis": "confusion_matrix learning_curve raster record_spikes save",
+    "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
     "temporal.datasets": """
         Audio AudioError AudioFolder AudioHeader BandMask Batch BucketSampler Gain Noise Recording SpokenDigits Stretch
         TimeMask TimeShift collate generator_for generators_for read_audio read_header
