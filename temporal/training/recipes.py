@@ -27,7 +27,7 @@ def recipes() -> dict[str, tuple[str, Recipe]]:
                     shift=0.1,
                     lead=0.2,
                     gain=6.0,
-                    noise=-35.0,
+                    noise=10.0,
                     silence=0.1,
                     speed=0.1,
                     pitch=0.05,
