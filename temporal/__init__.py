@@ -12,12 +12,25 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
-    from . import analysis, datasets, delays, frontends, kernels, layers, models, neurons, streaming, training
+    from . import (
+        analysis,
+        benchmarks,
+        datasets,
+        delays,
+        frontends,
+        kernels,
+        layers,
+        models,
+        neurons,
+        streaming,
+        training,
+    )
     from .layers import BatchNorm, Dropout, Model, Sequential, TimeDistributed, to_steps
     from .models import load
 
 _PACKAGES = (
-    "analysis", "datasets", "delays", "frontends", "kernels", "layers", "models", "neurons", "streaming", "training",
+    "analysis", "benchmarks", "datasets", "delays", "frontends", "kernels", "layers", "models", "neurons", "streaming",
+    "training",
 )  # fmt: skip
 _HOME = {
     "BatchNorm": "layers",
@@ -31,8 +44,8 @@ _HOME = {
 
 __all__ = [
     "BatchNorm", "Dropout", "Model", "Sequential", "TimeDistributed",
-    "analysis", "datasets", "delays", "frontends", "kernels", "layers", "load", "models", "neurons", "streaming",
-    "to_steps", "training",
+    "analysis", "benchmarks", "datasets", "delays", "frontends", "kernels", "layers", "load", "models", "neurons",
+    "streaming", "to_steps", "training",
 ]  # fmt: skip
 
 

@@ -124,8 +124,8 @@ def stream(
     input: Path,
     chunk: float = 0.02,
     window: float = 1.0,
-    threshold: float = 0.5,
-    refractory: float = 0.5,
+    threshold: float = 0.9,
+    refractory: float = 0.7,
     json: Flag = False,
 ) -> None:
     """Run a trained network over a recording of any length, chunk by chunk, and print what it hears.
@@ -138,8 +138,9 @@ def stream(
         input: an audio file.
         chunk: length of a chunk, in seconds; the answers do not depend on it.
         window: seconds of output that an event looks back on.
-        threshold: an event's score, the softmax of the readout over the window, must lie above it, 0..1.
-        refractory: seconds of silence after an event.
+        threshold: an event's score, the softmax of the readout over the window, must lie above it, 0..1. Lower hears
+            more, and more that was not said.
+        refractory: seconds of silence after an event; a word that fills the window for longer is told again.
         json: print one JSON object at the end instead.
     """
     from temporal.datasets import read_header
@@ -178,6 +179,55 @@ def recipes(*, json: Flag = False) -> None:
         return
     for name, (about, _) in named().items():
         print(f"{name:10} {about}")
+
+
+@app.command
+def bench(
+    group: str | None = None,
+    /,
+    *,
+    listed: Annotated[bool, Parameter(name="--list", negative="")] = False,
+    quick: Flag = False,
+    threads: int | None = None,
+    out: Folder = None,
+    json: Flag = False,
+) -> None:
+    """Measure speed beside the libraries that do the same, each exact before it is timed, and the machine's own limit.
+
+    The tables go to standard error, and into RESULTS.md, GROUP.json and GROUP.png. The status is not 0 if a contender
+    was not exact, or failed.
+
+    Examples:
+    temporal bench --list
+    temporal bench lif
+
+    Args:
+        group: what to measure; every group otherwise.
+        listed: list the groups.
+        quick: tiny sizes and two rounds, to see that everything works; written only if --out is given.
+        threads: that torch may use.
+        out: the folder for the results; benchmarks/ in a checkout, else none.
+        json: print the results as one JSON object.
+    """
+    from temporal import benchmarks
+
+    known = benchmarks.list_groups()
+    if listed:
+        print(_json.dumps(known) if json else "\n".join(f"{name:10} {about}" for name, about in known.items()))
+        return
+
+    if out is None and not quick and Path("temporal/benchmarks/__init__.py").is_file():
+        out = Path("benchmarks")
+    results = []
+    for name in [group] if group else known:
+        results.append(benchmarks.run(name, quick=quick, threads=threads))
+        benchmarks.show(results[-1])
+        for file in benchmarks.write(results[-1], out) if out else []:
+            print(f"written: {file}", file=sys.stderr)
+    if json:
+        print(_json.dumps({"groups": [result.to_dict() for result in results]}, ensure_ascii=False))
+    if faults := [f"{result.group}: {fault}" for result in results for fault in result.faults]:
+        raise ValueError("\n  ".join(["bench: not everything is right", *faults]))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import temporal
 from temporal.delays import DelayedLinear
 from temporal.layers._protocol import call, role
-from temporal.neurons import IF, LI, LIF
+from temporal.neurons import ALIF, IF, LI, LIF, AdLIF, CubaLIF, ParametricLIF, Recurrent
 from temporal.neurons.functional import lif
 
 FEATURES = 6
@@ -57,6 +57,14 @@ LAYERS = [
     Case("LIF-soft", lambda: LIF(torch.linspace(1.5, 9, FEATURES), v_reset=None, size=FEATURES), "exact", smooth=False),
     Case("IF", lambda: IF(), "exact", smooth=False),
     Case("LI", lambda: LI(3.0), "exact"),
+    Case("ParametricLIF", lambda: ParametricLIF(3.0), "exact", smooth=False),
+    Case("CubaLIF", lambda: CubaLIF(2.0, 3.0), "exact", smooth=False),
+    Case("ALIF", lambda: ALIF(2.0, 9.0, size=FEATURES, trainable=("adaptation",)), "exact", smooth=False),
+    Case("AdLIF", lambda: AdLIF(2.0, 9.0, a=2.0, b=5.0), "exact", smooth=False),
+    Case("AdLIF-Euler", lambda: AdLIF(2.0, 9.0, a=2.0, b=5.0, symplectic=False), "exact", smooth=False),
+    Case("Recurrent-LIF", lambda: Recurrent(LIF(2.0), FEATURES), "exact", smooth=False),
+    Case("Recurrent-AdLIF", lambda: Recurrent(AdLIF(2.0, 9.0, a=2.0, b=5.0), FEATURES), "exact", smooth=False),
+    Case("Recurrent-LI", lambda: Recurrent(LI(3.0), FEATURES, gain=0.3)),
     Case("DelayedLinear", lambda: DelayedLinear(FEATURES, FEATURES, 7)),
     Case("DelayedLinear-whole", lambda: DelayedLinear(FEATURES, FEATURES, 7).round_(), "grid"),
     Case("DelayedLinear-triangle", lambda: DelayedLinear(FEATURES, FEATURES, 7, kernel="triangle")),

@@ -12,10 +12,11 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 PUBLIC = {
     "temporal": """
-        BatchNorm Dropout Model Sequential TimeDistributed analysis datasets delays frontends kernels layers load models
-        neurons streaming to_steps training
+        BatchNorm Dropout Model Sequential TimeDistributed analysis benchmarks datasets delays frontends kernels layers load
+        models neurons streaming to_steps training
     """,
     "temporal.analysis": "confusion_matrix learning_curve raster record_spikes save",
+    "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
     "temporal.datasets": """
         Audio AudioError AudioFolder AudioHeader BandMask Batch BucketSampler Gain Noise Recording SpokenDigits Stretch
         TimeMask TimeShift collate generator_for generators_for read_audio read_header
@@ -27,8 +28,8 @@ PUBLIC = {
         BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
     """,
     "temporal.models": "DelayedLIF Mel ModelSpec deploy load read_spec save",
-    "temporal.neurons": "IF LI LIF functional",
-    "temporal.neurons.functional": "li lif",
+    "temporal.neurons": "ALIF AdLIF CubaLIF IF LI LIF ParametricLIF Recurrent functional",
+    "temporal.neurons.functional": "adlif alif cuba_lif li lif",
     "temporal.streaming": "Decision Event Stream stream_file",
     "temporal.training": """
         Augment Data Delays Interrupted Optimizer Progress Recipe Result Run evaluate find_recipe recipes train

@@ -19,11 +19,17 @@ __all__ = ["lif"]
 _STEPS_PER_CHECKPOINT = 16  # 1/16 of a membrane is stored for backward, which computes the rest again
 
 
-def _takes_anything(x: Tensor) -> None:
+def _cpu_refuses(x: Tensor) -> str | None:
+    if x.device.type != "cpu":
+        return f"needs a CPU tensor, x is on {x.device}"
+    return "computes in float32, x is float64" if x.dtype == torch.float64 else None
+
+
+def _reference_refuses(x: Tensor) -> None:
     return None
 
 
-_BACKENDS = Backends("lif", __name__, reference=_takes_anything)
+_BACKENDS = Backends("lif", __name__, cpu=_cpu_refuses, reference=_reference_refuses)
 
 
 def lif(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["broadcasts", "checked_input", "checked_knob", "checked_state"]
+__all__ = ["broadcasts", "checked_input", "checked_knob", "checked_parts", "checked_state"]
 
 _CURRENTS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -43,12 +43,23 @@ def checked_state(owner: str, name: str, v: Tensor | None, x: Tensor, dtype: tor
     return v
 
 
+def checked_parts(owner: str, state: tuple[Tensor, ...] | None, kind: type[tuple]) -> tuple[Tensor | None, ...]:
+    """The tensors of a state of several, or as many times None."""
+    fields = kind._fields  # type: ignore[attr-defined]
+    if state is None:
+        return (None,) * len(fields)
+    if not isinstance(state, tuple) or len(state) != len(fields) or not all(isinstance(s, Tensor) for s in state):
+        got = f"a tuple of {len(state)}" if isinstance(state, tuple) else type(state).__name__
+        raise TypeError(f"{owner}: state must be None or the tensors ({', '.join(fields)}), got {got}")
+    return state
+
+
 def checked_knob(owner: str, name: str, knob: float | Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
     """A parameter of the neuron as a tensor of the state's dtype."""
     if not isinstance(knob, Tensor):
         if knob != knob:  # NaN; math.isnan would break the compiler's graph
             raise ValueError(f"{owner}: {name} is NaN; expected a number or a tensor [*features]")
-        return torch.scalar_tensor(knob, dtype=dtype)
+        return torch.scalar_tensor(knob, dtype=dtype, device="cpu")  # mixes with tensors of any device
     if knob.device != x.device:
         raise ValueError(f"{owner}: {name} is on {knob.device}, x is on {x.device}; move one of them")
     if not broadcasts(knob.shape, x.shape[2:]):

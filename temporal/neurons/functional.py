@@ -7,9 +7,11 @@ from torch import Tensor
 from temporal.kernels.lif import lif as _lif_operator
 from temporal.kernels.surrogates import Surrogate
 
+from ._adaptive import adlif, alif
 from ._checks import checked_input, checked_knob, checked_state
+from ._cuba import cuba_lif
 
-__all__ = ["li", "lif"]
+__all__ = ["adlif", "alif", "cuba_lif", "li", "lif"]
 
 
 def lif(

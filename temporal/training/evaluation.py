@@ -138,13 +138,16 @@ def predict(
     from temporal.datasets import collate
     from temporal.models import deploy
 
+    if not len(dataset):
+        raise ValueError(f"{dataset.root}: no recording to evaluate")
     deployed = deploy(model)
+    device = next(deployed.parameters()).device
     order = sorted(range(len(dataset)), key=dataset.durations.__getitem__)  # batches of like length pad little
     logits: dict[int, Tensor] = {}
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = collate([dataset[i] for i in rows])
+            batch = collate([dataset[i] for i in rows]).to(device)
             logits |= zip(rows, deployed(batch.wave.double(), batch.lengths), strict=True)
             if progress is not None:
                 progress(min(start + batch_size, len(order)), len(order))

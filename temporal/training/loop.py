@@ -7,6 +7,7 @@ the same bits as one that was not.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -59,6 +60,7 @@ def train(
         FileExistsError: ``out`` exists and ``resume`` is not set.
         FileNotFoundError: nothing to resume, or no recordings there.
         ValueError: a run of another recipe; recordings that cannot be split or read.
+        FloatingPointError: a loss that is not finite.
         Interrupted: Ctrl-C; resume later.
     """
     progress = progress or Progress.silent()
@@ -82,6 +84,9 @@ class _Training:
         self.fabric = Fabric(accelerator=_accelerator(device), devices=1)
         self.data = open_part(recipe, "train")
         self.validation = open_part(recipe, "validation", self.data.labels) if self._has_validation() else None
+        self.test = open_part(recipe, "test", self.data.labels)  # now: a split without one is no news for the end
+        if not len(self.test):
+            raise ValueError(f"data.split={recipe.data.split!r} leaves no recording to test on: choose another split")
         for message in self.data.messages:
             progress.say(f"training recordings: {message}")
         self.spec = ModelSpec(
@@ -136,12 +141,11 @@ class _Training:
         """Evaluate once on the test part, and draw."""
         if self.run.result_file.is_file():
             return
-        test = open_part(self.recipe, "test", self.data.labels)
-        with self.progress.evaluating() as done:
-            result = predict(self.model, test, progress=done)
         from .pictures import draw
 
-        draw(self.run, self.model, self.rows, result, test)
+        with self.progress.evaluating() as done:
+            result = predict(self.model, self.test, progress=done)
+        draw(self.run, self.model, self.rows, result, self.test)
         write_json(self.run.result_file, {"split": self.data.by, "epochs": self.recipe.epochs} | result.to_dict())
         for message in result.messages:
             self.progress.say(f"test recordings: {message}")
@@ -159,6 +163,11 @@ class _Training:
                 self.delays.apply(self.model, step / self.total_steps)
             torch.manual_seed(seed_of(self.recipe.seed, "step", step))  # dropout
             loss, right = self.step(batch, here.epoch)
+            if not math.isfinite(loss.item()):
+                raise FloatingPointError(
+                    f"the loss is {loss.item()} at step {step + 1}: the run stays as the last epoch left it; a smaller "
+                    "--optimizer.lr or --optimizer.lr_delay often helps"
+                )
             self.optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(loss)
             self.optimizer.step()

@@ -22,7 +22,7 @@ def draw(run: Run, model: Model, rows: list[dict[str, Any]], result: Result, tes
     if rows:
         save(learning_curve(rows), run.folder / "learning_curve.png")
     save(confusion_matrix(torch.tensor(result.confusion).numpy(), result.labels), run.folder / "confusion_matrix.png")
-    _draw_raster(run, deploy(model), result, test)
+    _draw_raster(run, deploy(model).cpu(), result, test)
 
 
 @torch.inference_mode()

@@ -46,7 +46,7 @@ class Augment:
         shift: largest shift in time to either side, in seconds.
         gain: largest change of level to either side, in dB.
         lead: longest silence put before a recording on top of that, in seconds, so that a word is known in a stream.
-        noise: level of the loudest noise that is added, in dB of full scale; it goes 50 dB down from there.
+        noise: signal to noise at the loudest noise that is added, in dB; the softest is 50 dB softer.
         silence: recordings of noise alone, as a part of a batch, of which the right answer is no class at all: all
             classes alike. It keeps a stream silent where nobody speaks.
         speed: largest change of tempo, as a part: 0.1 is 10 % faster or slower.
@@ -151,7 +151,6 @@ class Recipe:
             ("augment.shift", self.augment.shift, self.augment.shift >= 0, "0 or more seconds"),
             ("augment.gain", self.augment.gain, self.augment.gain >= 0, "0 or more dB"),
             ("augment.lead", self.augment.lead, self.augment.lead >= 0, "0 or more seconds"),
-            ("augment.noise", self.augment.noise, (self.augment.noise or -1) < 0, "below 0 dB, or none,"),
             ("augment.silence", self.augment.silence, 0 <= self.augment.silence <= 1, "0..1"),
             ("augment.speed", self.augment.speed, self.augment.speed >= 0, "0 or more"),
             ("augment.pitch", self.augment.pitch, self.augment.pitch >= 0, "0 or more"),

@@ -201,6 +201,19 @@ def test_dtypes(dtype):
     assert layer(torch.randn(9, 2, 2, dtype=dtype), state)[1].dtype == state.dtype
 
 
+def test_default_dtype_does_not_reach_the_state():
+    layer = LIF(size=2, trainable=("tau",))
+    x = torch.randn(9, 2, 2, requires_grad=True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        spikes, state = layer(x)
+        (grad,) = torch.autograd.grad(spikes.sum() + state.sum(), x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert spikes.dtype == state.dtype == grad.dtype == torch.float32
+    assert torch.equal(spikes, layer(x)[0])
+
+
 def test_autocast():
     model = torch.nn.Linear(4, 5)
     with torch.autocast("cpu", torch.bfloat16):

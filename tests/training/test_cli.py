@@ -147,13 +147,13 @@ def test_ctrl_c_stops_cleanly_and_resumes(recipe_file, tmp_path, trained, capsys
     import signal
 
     command = [sys.executable, "-m", "temporal", "train", str(recipe_file), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen([*command, "--device", "cpu"], stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if "epoch   2/8" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.stderr.read()
-    assert process.wait() == 130
+    with subprocess.Popen([*command, "--device", "cpu"], stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "epoch   2/8" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130
     assert "stopped in epoch" in rest and "--resume" in rest and "Traceback" not in rest
     assert run_command("train", recipe_file, "--out", tmp_path / "run", "--resume", "--device", "cpu") == 0
     ours = json.loads((tmp_path / "run" / "result.json").read_text())

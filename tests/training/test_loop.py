@@ -112,6 +112,11 @@ def test_a_refused_training_leaves_no_folder(small, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_and_says_what_helps(small, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"--optimizer\.lr"):
+        train(small.override({"optimizer.lr": 1e30}), tmp_path / "run", device="cpu")
+
+
 def test_a_run_of_another_recipe_is_not_resumed(trained, small):
     with pytest.raises(ValueError, match=r"network.hidden \(there 24, here 12\)"):
         train(small.override({"network.hidden": 12}), trained.folder, resume=True)

@@ -1,0 +1,20 @@
+"""The current-based leaky integrate-and-fire neuron over time, as one operator; ``reference.py`` states the mathematics.
+
+A backend is a module of this package with two functions, ``forward`` and ``backward``, of the signatures in
+``reference.py``, and an entry in the list below.
+"""
+
+from torch import Tensor
+
+from .._dispatch import Backends
+from .._scan import NeuronOperator
+from .reference import Knobs, State
+
+__all__ = ["Knobs", "State", "cuba"]
+
+
+def _takes_anything(x: Tensor) -> None:
+    return None
+
+
+cuba = NeuronOperator("cuba", State, Knobs, Backends("cuba", __name__, reference=_takes_anything))

@@ -1,0 +1,103 @@
+"""The machine that measures: its caches, its page faults, its allocator, its versions, the speed of a plain copy."""
+
+import datetime
+import os
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import temporal
+
+from ._case import Floor
+
+__all__ = ["PINNED", "copy_floor", "describe", "last_level_cache", "page_faults"]
+
+# glibc gives freed memory back to the kernel and fetches it again, page by page, unless told otherwise; that may cost
+# more than the arithmetic. It ignores an mmap threshold above 32 MB, so mmap is turned off altogether.
+PINNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(64 << 20)}
+
+_ASSUMED_CACHE = 32 << 20  # where the system does not say
+_CACHES_PER_BUFFER = 4
+_PEERS = ("torch", "numpy", "numba", "triton", "spikingjelly", "snntorch")
+
+try:
+    import resource
+except ImportError:  # not a Unix
+    resource = None  # type: ignore[assignment]
+
+
+def page_faults() -> int:
+    """Pages that this process had mapped afresh so far; 0 on a system that does not count them."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt if resource else 0
+
+
+def last_level_cache() -> int:
+    """Bytes of the last-level caches of all processors that this process may use."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    found: dict[tuple[int, str], int] = {}  # caches that processors share count once
+    for cpu in usable:
+        for index in Path(f"/sys/devices/system/cpu/cpu{cpu}/cache").glob("index*"):
+            level, sharers, size = ((index / name).read_text().strip() for name in ("level", "shared_cpu_list", "size"))
+            number, unit = re.fullmatch(r"(\d+)([KMG]?)", size).groups()  # type: ignore[union-attr]
+            found[int(level), sharers] = int(number) << {"": 0, "K": 10, "M": 20, "G": 30}[unit]
+    last = max((level for level, _ in found), default=0)
+    return sum(size for (level, _), size in found.items() if level == last) or _ASSUMED_CACHE
+
+
+def copy_floor(count: int, *, quick: bool = False) -> Floor:
+    """The time of moving ``count`` bytes: a copy that reads half of them and writes the other half, by torch's threads.
+
+    The buffers are at least four times the last-level caches, so that memory is measured and not a cache.
+
+    Args:
+        count: bytes to move, reads and writes, >= 1.
+        quick: copy no more than that, without measuring memory.
+
+    >>> floor = copy_floor(1 << 20, quick=True)
+    >>> floor.what, floor.share
+    ('copy of 0.524 MB', 1.0)
+    """
+    size = max(1, count // 2) if quick else max(count // 2, _CACHES_PER_BUFFER * last_level_cache())
+    source, target = torch.zeros(size, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
+    return Floor(f"copy of {size / 1e6:.3g} MB", lambda: target.copy_(source), 2 * size / count)
+
+
+def describe() -> dict[str, Any]:
+    """Everything that a time depends on besides the code: processor, threads, versions, how busy the machine is."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "last_level_cache_bytes": last_level_cache(),
+        "huge_pages": _chosen(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver()) or 'libc unknown'}",
+        "versions": {"temporal": temporal.__version__, "python": platform.python_version()} | _versions(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    match = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
+    return match.group(1) if match else platform.processor() or platform.machine()
+
+
+def _chosen(setting: Path) -> str | None:
+    """The word in brackets: "always [madvise] never"."""
+    match = re.search(r"\[(\w+)\]", setting.read_text()) if setting.is_file() else None
+    return match.group(1) if match else None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PEERS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

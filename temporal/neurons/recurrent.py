@@ -1,0 +1,104 @@
+"""A spiking layer with recurrent weights of its own."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from temporal.layers._protocol import role
+
+__all__ = ["Recurrent", "RecurrentState"]
+
+
+class RecurrentState(NamedTuple):
+    """The neurons' own state, and what they sent last, [B, size]."""
+
+    neuron: Any
+    y: Tensor
+
+
+class Recurrent(nn.Module):
+    """Neurons that also hear each other, one step late.
+
+    y[t], n[t] = neuron(x[t] + W y[t-1], n[t-1])
+
+    Any layer of :mod:`temporal.neurons` can be inside. Every step is a matrix product and a call of the neuron, so the time
+    taken is linear in T, and compilation unrolls the steps.
+
+    Args:
+        neuron: a layer called as ``y, state = neuron(x, state)``, which keeps the number of features.
+        size: number of neurons. ``weight`` [size, size] holds W, from neuron i to neuron o at [o, i]; it starts orthogonal.
+        gain: factor on the weights at first.
+    Shape:
+        x: [T, B, size], T steps, B samples. state: the tuple (neuron's state, y [B, size] of x's dtype); without one,
+        all is at rest and nothing was sent. Returns (y [T, B, size], state).
+    Raises:
+        ValueError: size < 1, x or a state of another size.
+        TypeError: a neuron without a state, a state that is no pair, x of another dtype than the weights outside autocast.
+    References:
+        Bellec et al. (2018), Bittar and Garner (2022): networks of such layers. Eshraghian et al. (2023), snnTorch: around
+        LIF the equation of its RLeaky.
+
+    >>> import torch
+    >>> from temporal.neurons import LIF
+    >>> layer = Recurrent(LIF(2.0), 2)
+    >>> with torch.no_grad():
+    ...     _ = layer.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+    >>> x = torch.zeros(3, 1, 2)
+    >>> x[0, 0, 0] = 1.0
+    >>> spikes, state = layer(x)
+    >>> spikes[:, 0]  # the first neuron's spike excites the second
+    tensor([[1., 0.],
+            [0., 1.],
+            [0., 0.]], grad_fn=<SelectBackward0>)
+    """
+
+    def __init__(self, neuron: nn.Module, size: int, *, gain: float = 1.0):
+        super().__init__()
+        if not isinstance(neuron, nn.Module) or role(neuron).state != "state":
+            raise TypeError(
+                f"Recurrent: neuron must be a layer called as y, state = neuron(x, state), got {type(neuron).__name__}"
+            )
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"Recurrent: size={size} must be a positive number of neurons")
+        self.neuron = neuron
+        self.size = size
+        self.weight = nn.Parameter(torch.zeros(size, size))
+        nn.init.orthogonal_(self.weight, gain)
+
+    def forward(self, x: Tensor, state: tuple[Any, Tensor] | None = None) -> tuple[Tensor, RecurrentState]:
+        inner, sent = self._checked(x, state)
+        if not x.shape[0]:
+            y, inner = self.neuron(x, inner)
+            return y, RecurrentState(inner, sent)
+        steps = []
+        for current in x.unbind(0):
+            heard = current + nn.functional.linear(sent, self.weight)
+            y, inner = self.neuron(heard.unsqueeze(0), inner)
+            steps.append(y)
+            sent = y[0].to(x.dtype)
+        return torch.cat(steps), RecurrentState(inner, sent)
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
+
+    def _checked(self, x: Tensor, state: tuple[Any, Tensor] | None) -> tuple[Any, Tensor]:
+        if x.dim() != 3 or x.shape[-1] != self.size:
+            raise ValueError(f"Recurrent: x has shape {list(x.shape)}; expected [T, B, {self.size}], time first")
+        if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"Recurrent: x is {x.dtype}, the weights are {self.weight.dtype}; convert one of them")
+        if state is None:
+            return None, x.new_zeros(x.shape[1:])
+        if not isinstance(state, tuple) or len(state) != 2 or not isinstance(state[1], Tensor):
+            raise TypeError(
+                "Recurrent: state must be None or the pair (neuron's state, last output) of an earlier call"
+            )
+        inner, sent = state
+        if sent.shape != x.shape[1:]:
+            raise ValueError(
+                f"Recurrent: the state's last output has shape {list(sent.shape)}, but x of shape {list(x.shape)} needs "
+                f"{list(x.shape[1:])}; a state belongs to one batch (start a new one with state=None)"
+            )
+        if sent.device != x.device:
+            raise ValueError(f"Recurrent: the state is on {sent.device}, x is on {x.device}; move one of them")
+        return inner, sent.to(x.dtype)

@@ -1,0 +1,382 @@
+"""The harness of ``temporal bench``, on contenders whose times are known, and its groups at their tiniest."""
+
+import json
+import pathlib
+import subprocess
+
+import pytest
+import torch
+
+from temporal.benchmarks import (
+    Case,
+    Floor,
+    GroupResult,
+    Spread,
+    _machine,
+    _measure,
+    _run,
+    copy_floor,
+    list_groups,
+    run,
+    write,
+)
+from temporal.benchmarks._machine import PINNED, describe, last_level_cache
+from temporal.benchmarks._measure import QUICK, Pace, measure
+from temporal.benchmarks._report import replace_section
+from temporal.benchmarks.groups import lif
+from temporal.cli import main
+
+
+class Clock:
+    """A clock that only the contenders move."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.calls = []
+
+    def perf_counter(self):
+        return self.now
+
+    def takes(self, name, *seconds, result=0.0):
+        """A contender that takes these times in turn, the last one ever after."""
+        left = list(seconds)
+
+        def call():
+            self.calls.append(name)
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+            return result
+
+        return call
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(_measure, "time", clock)
+    return clock
+
+
+def case(contenders, **changes):
+    fields = {
+        "name": "fake", "scope": "nothing", "shape": "N=10", "dtype": "float32", "items": 10, "item": "thing",
+        "contenders": contenders, "baseline": next(iter(contenders)), "check": abs, "tolerance": 0.5, "bytes": 80,
+    }  # fmt: skip
+    return Case(**fields | changes)
+
+
+def rows(result):
+    return {row.contender: row for row in result.rows}
+
+
+# --- exact before it is timed ---
+
+
+def test_only_what_is_exact_gets_a_time(clock):
+    def broken():
+        raise RuntimeError("no such kernel\nand more")
+
+    contenders = {
+        "good": clock.takes("good", 1.0, result=0.25),
+        "wrong": clock.takes("wrong", 0.1, result=0.75),
+        "nan": clock.takes("nan", 0.1, result=float("nan")),
+        "broken": broken,
+        "absent": None,
+    }
+    result = measure(case(contenders), pace=QUICK)
+    found = rows(result)
+    assert {name: row.status for name, row in found.items()} == {
+        "good": "ok", "wrong": "wrong", "nan": "wrong", "broken": "failed", "absent": "not installed",
+    }  # fmt: skip
+    assert found["good"].error == 0.25 and found["good"].seconds.median == 1.0
+    for name in ("wrong", "nan", "broken", "absent"):
+        assert found[name].seconds is found[name].ratio is found[name].bytes_per_second is None
+    assert clock.calls.count("wrong") == 1  # the check's call, none for the clock
+    assert found["wrong"].error == 0.75 and found["wrong"].message == "error 0.75 is above 0.5"
+    assert found["nan"].error is None and found["nan"].message == "error nan is above 0.5"
+    assert found["broken"].message == "RuntimeError: no such kernel"
+    faults = GroupResult("g", "", False, {}, [result]).faults
+    assert [fault.split(": ")[1] for fault in faults] == ["wrong wrong", "nan wrong", "broken failed"]
+
+
+def test_a_contender_that_is_right_only_once_loses_its_time(clock):
+    results = iter([0.0])
+    contenders = {"steady": clock.takes("steady", 1.0), "once": lambda: next(results, 9.0)}
+    found = rows(measure(case(contenders), pace=QUICK))
+    assert found["steady"].status == "ok"
+    assert found["once"].status == "wrong" and found["once"].error == 9.0 and found["once"].seconds is None
+
+
+def test_the_error_shown_is_the_larger_of_before_and_after(clock):
+    step, errors = clock.takes("drifts", 1.0), iter([0.125] + [0.25] * 100)
+    assert rows(measure(case({"drifts": lambda: step() + next(errors)}), pace=QUICK))["drifts"].error == 0.25
+
+
+def test_without_the_baseline_there_are_times_but_no_ratios(clock):
+    found = rows(measure(case({"theirs": None, "ours": clock.takes("ours", 2.0)}), pace=QUICK))
+    assert found["ours"].seconds.median == 2.0 and found["ours"].ratio is None
+
+
+# --- how time is taken ---
+
+
+def test_contenders_take_turns_and_the_floor_with_them(clock):
+    contenders = {"a": clock.takes("a", 1.0), "b": clock.takes("b", 2.0)}
+    measure(case(contenders, floor=Floor("copy", clock.takes("-", 0.5))), pace=Pace(least=3, most=3, sample=0.0))
+    assert "".join(clock.calls) == "ab" + "aabb--" + "ab-" * 3 + "ab"  # check, warm up, rounds, check
+
+
+def test_medians_ratios_and_floors(clock):
+    # Each is called three times before the rounds; then b keeps time with a round by round, though both drift.
+    contenders = {"a": clock.takes("a", 1, 1, 1, 2, 4, 6), "b": clock.takes("b", 1, 1, 1, 1, 2, 3)}
+    floor = Floor("copy", clock.takes("-", 1.0), share=4.0)
+    result = measure(case(contenders, floor=floor, flops=40), pace=Pace(least=3, most=3, sample=0.0))
+    a, b = result.rows
+    assert a.seconds == Spread(median=4, q1=3, q3=5, least=2, most=6) and a.rounds == b.rounds == 3
+    assert b.seconds.median == 2 and b.ratio == Spread(2, 2, 2, 2, 2) and a.ratio.median == 1
+    assert result.floor_seconds.median == 0.25 and a.times_floor == 16 and b.times_floor == 8
+    assert b.bytes_per_second == 40 and b.flops_per_second == 20
+
+
+def test_a_short_call_is_repeated_and_reported_for_one(clock):
+    result = measure(case({"a": clock.takes("a", 0.001)}), pace=Pace(least=2, most=2, sample=0.005))
+    assert len(clock.calls) == 1 + 2 + 2 * 5 + 1
+    assert result.rows[0].seconds.median == pytest.approx(0.001)
+
+
+def test_rounds_go_on_until_the_time_is_up(clock):
+    assert Pace().least >= 7
+    few = measure(case({"a": clock.takes("a", 100.0)}))
+    some = measure(case({"a": clock.takes("a", 0.5)}), pace=Pace(seconds=8.0))
+    many = measure(case({"a": clock.takes("a", 0.01)}))
+    assert [r.rows[0].rounds for r in (few, some, many)] == [Pace().least, 16, Pace().most]
+
+
+def test_page_faults_are_counted_a_call(monkeypatch):
+    count = iter(range(0, 10**6, 30))
+    monkeypatch.setattr(_measure, "page_faults", lambda: next(count))
+    assert rows(measure(case({"a": lambda: 0.0}), pace=QUICK))["a"].page_faults == 30
+
+
+def test_fresh_memory_shows_as_page_faults():
+    before = _machine.page_faults()
+    memory = bytearray(64 << 20)
+    assert _machine.page_faults() - before > 20 and memory[0] == 0  # 32 huge pages of 2 MB, or 16,384 small ones
+
+
+def test_some_contenders_only(clock):
+    result = measure(
+        case({"a": clock.takes("a", 1), "b": clock.takes("b", 1)}), names=("b",), allocator="default", pace=QUICK
+    )
+    assert [(row.contender, row.allocator) for row in result.rows] == [("b", "default")]
+
+
+def test_a_case_names_its_own_contenders_and_counts_something():
+    with pytest.raises(ValueError, match=r"'fake': 'c' is not a contender; there are \['a'\]"):
+        case({"a": None}, baseline="c")
+    with pytest.raises(ValueError, match="'d' is not a contender"):
+        case({"a": None}, default_allocator=("d",))
+    with pytest.raises(ValueError, match="count items and bytes or flops"):
+        case({"a": None}, bytes=0)
+
+
+# --- the machine ---
+
+
+def test_the_floor_copies_more_than_the_caches_hold(monkeypatch):
+    monkeypatch.setattr(_machine, "last_level_cache", lambda: 1000)
+    small, large = copy_floor(100), copy_floor(10_000)
+    assert small.share == 2 * 4000 / 100 and large.share == 1.0
+    small.run()
+
+
+def test_the_machine_is_described():
+    machine = json.loads(json.dumps(describe()))
+    assert (
+        machine["threads"] == torch.get_num_threads()
+        and machine["versions"]["torch"] == torch.__version__.split("+")[0]
+    )
+    assert machine["last_level_cache_bytes"] == last_level_cache() >= 1 << 18
+
+
+@pytest.mark.parametrize("allocator", ["pinned", "default"])
+def test_each_allocator_has_a_process_of_its_own(allocator, monkeypatch):
+    seen = {}
+
+    def fake(command, *, env, **_):
+        seen.update(env)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "7")
+    with pytest.raises(ChildProcessError, match="the process that measures lif ended with 3"):
+        _run._in_own_process({"group": "lif", "allocator": allocator})
+    assert {name: seen.get(name) for name in PINNED} == (PINNED if allocator == "pinned" else dict.fromkeys(PINNED))
+    assert seen["MALLOC_MMAP_MAX_"] == "0" if allocator == "pinned" else "MALLOC_MMAP_MAX_" not in seen
+
+
+# --- what is written ---
+
+
+@pytest.fixture
+def result(clock):
+    def takes(*seconds):
+        return clock.takes("", *seconds)
+
+    floor = Floor("copy of 1 MB", takes(0.5))
+    contenders = {"temporal cpu": takes(1.0), "peer [x|y]": takes(3.0), "absent": None, "wrong": lambda: 9.0}
+    cases = [measure(case(contenders, floor=floor, density=0.25), pace=QUICK)]
+    cases[0].rows += measure(case(contenders), allocator="default", names=("temporal cpu",), pace=QUICK).rows
+    cases += [measure(case(contenders, sweep=("steps T", at), floor=floor), pace=QUICK) for at in (10, 100)]
+    return GroupResult("fake", "What it compares.", False, describe(), cases)
+
+
+def test_sections_are_replaced_and_nothing_else(result, tmp_path):
+    for _ in range(2):
+        files = write(result, tmp_path / "new")
+    assert sorted(file.name for file in files) == ["RESULTS.md", "fake.json", "fake.png"]
+    text = files[0].read_text()
+    assert text.count("## fake\n") == text.count("<!-- begin fake -->") == text.count("# Results\n") == 1
+    assert "| temporal cpu | 0 | 1 s (1 s..1 s) | 1 s..1 s | 1e+08 | 1.00 (1.00..1.00) | 2.00 |" in text
+    assert "| absent |  | not installed |" in text and "| wrong | 9.0e+00 | wrong |" in text
+    assert "| temporal cpu, default allocator |" in text and "| peer [x/y] |" in text
+    for said in (
+        "threads ",
+        "N=10 float32, density 0.25; nothing",
+        "torch ",
+        "8 bytes a thing",
+        "Floor (copy of 1 MB)",
+    ):
+        assert said in text
+
+    other = replace_section(text, "other", "## other\n\nkept")
+    files[0].write_text(other + "\nlast words\n")
+    write(result, tmp_path / "new")
+    assert files[0].read_text() == other + "\nlast words\n"
+    with pytest.raises(ValueError, match="opens the section of fake and never ends it"):
+        replace_section("<!-- begin fake -->\n", "fake", "new")
+
+
+def test_json_holds_everything(result, tmp_path):
+    _, file, image = write(result, tmp_path)
+    data = json.loads(file.read_text())
+    assert data == json.loads(json.dumps(result.to_dict()))
+    check_schema(data)
+    assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def check_schema(group):
+    assert set(group) == {"group", "about", "quick", "machine", "cases"}
+    assert {"threads", "versions", "processor", "last_level_cache_bytes", "load_average"} <= set(group["machine"])
+    for one in group["cases"]:
+        assert {"name", "scope", "shape", "dtype", "density", "bytes", "flops", "items", "item", "baseline"} <= set(one)
+        for row in one["rows"]:
+            assert row["status"] in ("ok", "wrong", "failed", "not installed")
+            timed = ("seconds", "bytes_per_second", "page_faults")
+            assert all((row[name] is not None) == (row["status"] == "ok") for name in timed)
+            assert row["error"] is not None or row["status"] != "ok"
+            if row["seconds"] is not None:
+                assert set(row["seconds"]) == {"median", "q1", "q3", "least", "most"}
+
+
+# --- the group lif ---
+
+
+def test_every_contender_of_lif_is_exact():
+    """In this process; the peers that are not installed are the only rows without a time."""
+    for build in lif.cases(quick=True):
+        result = measure(build(), pace=QUICK)
+        assert {row.status for row in result.rows} <= {"ok", "not installed"}, [row.message for row in result.rows]
+        assert rows(result)["temporal reference"].status == "ok"
+        assert result.bytes == result.items * (20 if "backward" in result.scope else 8)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_lif_tells_wrong_spikes_and_gradients(training):
+    work = lif._Work.draw(9, 3, 5, training)
+    assert (lif._membrane(work.x.detach()) - 1).abs().min() >= lif.MARGIN and 0.05 < work.spikes.float().mean() < 0.5
+    right = lif._with("reference", work)()
+    assert work.error(right) <= lif.TOLERANCE
+    flipped = right[0].clone()
+    flipped[4, 1, 2] = 1 - flipped[4, 1, 2]
+    assert work.error((flipped, *right[1:])) == 1
+    assert work.error((right[0][:, :1], *right[1:])) == float("inf")  # would be broadcast
+    if training:
+        assert work.error((right[0], right[1] * 1.001)) > lif.TOLERANCE
+        assert not work.error((right[0], right[1] * float("nan"))) <= lif.TOLERANCE
+
+
+def test_lif_keeps_its_currents_away_from_the_threshold(monkeypatch):
+    """Also where the draw puts membranes next to it."""
+    monkeypatch.setattr(lif, "MARGIN", 0.002)
+    work = lif._Work.draw(50, 4, 16, False)
+    assert (lif._membrane(work.x) - 1).abs().min() >= 0.002
+
+
+# --- the command ---
+
+
+def command(*arguments):
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def test_the_groups_are_listed(capsys):
+    assert command("bench", "--list") == 0
+    assert capsys.readouterr().out.startswith("lif        Leaky integrate-and-fire")
+    assert command("bench", "--list", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == list_groups()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("nothing",), "unknown group 'nothing'; known: "), (("lif", "--threads", 0), "threads=0")],
+)
+def test_mistakes_are_one_line(arguments, message, capsys):
+    assert command("bench", *arguments) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and message in said.err and said.err.count("\n") == 1
+
+
+def test_a_wrong_contender_fails_the_command_after_everything_is_written(result, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("temporal.benchmarks.run", lambda name, **_: result)
+    assert command("bench", "fake", "--out", tmp_path / "out", "--json") == 1
+    said = capsys.readouterr()
+    check_schema(json.loads(said.out)["groups"][0])
+    assert "fake: fake (N=10): wrong wrong: error 9 is above 0.5" in said.err
+    assert (tmp_path / "out" / "fake.json").is_file()
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_checkout_keeps_real_results(quick, result, monkeypatch, tmp_path):
+    """Without --out they go to benchmarks/, those of --quick nowhere, and outside of a checkout nowhere."""
+    monkeypatch.setattr("temporal.benchmarks.run", lambda name, **_: result)
+    for one in result.cases:
+        one.rows = [row for row in one.rows if row.status == "ok"]
+    monkeypatch.chdir(tmp_path)
+    flags = ["--quick"] if quick else []
+    assert command("bench", "fake", *flags) == 0 and not list(tmp_path.iterdir())
+    (tmp_path / "temporal/benchmarks").mkdir(parents=True)
+    (tmp_path / "temporal/benchmarks/__init__.py").touch()
+    assert command("bench", "fake", *flags) == 0
+    assert pathlib.Path("benchmarks/RESULTS.md").is_file() == (not quick)
+
+
+def test_quick_lif_end_to_end(tmp_path, capfd):
+    assert command("bench", "lif", "--quick", "--threads", 1, "--out", tmp_path, "--json") == 0
+    said = capfd.readouterr()
+    (group,) = json.loads(said.out)["groups"]
+    check_schema(group)
+    assert group["quick"] and group["machine"]["threads"] == 1
+    assert {row["allocator"] for row in group["cases"][0]["rows"]} == {"pinned", "default"}
+    assert "SpikingJelly LIFNode" in said.err and "these times say nothing" in said.err
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["RESULTS.md", "lif.json", "lif.png"]
+    assert json.loads((tmp_path / "lif.json").read_text()) == group
+
+
+def test_run_refuses_before_it_starts_anything(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("started a process"))
+    with pytest.raises(ValueError, match="unknown group"):
+        run("nothing")

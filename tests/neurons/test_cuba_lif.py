@@ -1,0 +1,116 @@
+"""CubaLIF against SpikingJelly's CUBALIFNode, and snnTorch's Synaptic as settings of the function."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from temporal.neurons import CubaLIF
+from temporal.neurons.functional import cuba_lif
+
+CLOSE = {"rtol": 1e-10, "atol": 1e-10}  # float64 sums in another order
+
+
+@pytest.mark.parametrize("v_reset", [0.0, 0.25, -0.5, None])
+@pytest.mark.parametrize(("tau", "tau_synapse"), [(4.0, 2.0), (2.0, 8.0)])
+def test_equals_spikingjelly(tau, tau_synapse, v_reset):
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    surrogate = pytest.importorskip("spikingjelly.activation_based.surrogate")
+    function = surrogate.Rect()
+    theirs = neuron.CUBALIFNode(1 - 1 / tau_synapse, 1 - 1 / tau, 0.5, v_reset, function)
+    ours = CubaLIF(
+        tau, tau_synapse, v_threshold=0.5, v_reset=v_reset, detach_reset=theirs.detach_reset, surrogate=function
+    )
+    x = (torch.randn(40, 3, 5, dtype=torch.float64) * 0.5 + 0.1).requires_grad_()
+    spikes, state = ours(x)
+    their_spikes = torch.stack([theirs(current) for current in x.unbind(0)])
+    assert 0.05 < spikes.mean() < 0.9
+    assert torch.equal(spikes, their_spikes)
+    torch.testing.assert_close(tuple(state), (theirs.v, theirs.c), **CLOSE)
+    weight = torch.randn(40, 3, 5, dtype=torch.float64)
+    grads = [torch.autograd.grad((s * weight).sum(), x)[0] for s in (spikes, their_spikes)]
+    torch.testing.assert_close(*grads, **CLOSE)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.90625])  # snnTorch keeps both in float32: exact there
+@pytest.mark.parametrize(
+    ("arguments", "knobs"),
+    [
+        ({}, {"reset_by": 1 / 0.75}),
+        ({"reset_mechanism": "zero", "reset_delay": False}, {"reset_to": 0.0}),
+        ({"reset_mechanism": "none"}, {"reset_by": 0.0}),
+    ],
+    ids=["subtract", "zero", "none"],
+)
+def test_snntorch_synaptic(alpha, arguments, knobs):
+    snntorch = pytest.importorskip("snntorch", reason="the snnTorch rows of the table are not tested without snntorch")
+    theirs = snntorch.Synaptic(alpha=alpha, beta=0.75, **arguments).double()
+    x = (torch.randn(60, 4, 8, dtype=torch.float64) * 0.4 + 0.1).requires_grad_()
+    synapse, membrane, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+    for current in x.unbind(0):
+        spike, synapse, membrane = theirs(current, synapse, membrane)
+        spikes.append(spike)
+    spikes = torch.stack(spikes)
+    ours, _, state = cuba_lif(x, decay=0.75, i_decay=alpha, strict=True, **knobs)
+    assert spikes.mean() > 0.05
+    assert torch.equal(ours, spikes)
+    torch.testing.assert_close(state.i, synapse, **CLOSE)
+    if "reset_delay" not in arguments:  # there snnTorch differentiates its reset
+        # snnTorch's spikes are float32 even in a float64 network, so the weights must be exact in float32.
+        weight = torch.linspace(-1, 1, x.numel()).double().reshape(x.shape)
+        grads = [torch.autograd.grad((s * weight).sum(), x)[0] for s in (ours, spikes)]
+        torch.testing.assert_close(*grads, **CLOSE)
+
+
+def test_learned_values():
+    names = ("tau", "tau_synapse", "v_threshold")
+    layer = CubaLIF(2.0, 4.0, v_threshold=0.5, size=3, trainable=names)
+    assert len(list(layer.parameters())) == 3
+    torch.testing.assert_close(layer.tau_synapse, torch.full((3,), 4.0))
+    layer(torch.rand(20, 2, 3))[0].sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in layer.parameters())
+    optimiser = torch.optim.SGD(layer.parameters(), lr=1e3)
+    for _ in range(3):
+        optimiser.step()
+    assert (layer.tau >= 1).all() and (layer.tau_synapse >= 1).all() and (layer.v_threshold >= 0).all()
+
+
+def test_per_neuron_values_are_the_neurons_apart():
+    tau, synapse = torch.tensor([2.0, 4.0, 8.0]), torch.tensor([4.0, 2.0, 4.0])  # exact decays
+    x = torch.rand(40, 2, 3)
+    spikes, _ = CubaLIF(tau, synapse)(x)
+    for n in range(3):
+        apart, _ = CubaLIF(tau[n].item(), synapse[n].item())(x[..., n : n + 1])
+        assert torch.equal(spikes[..., n : n + 1], apart)
+
+
+def test_copies_and_prints():
+    layer = CubaLIF(2.0, torch.tensor([2.0, 4.0]))
+    x = torch.rand(20, 2, 2)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(other(x)[0], layer(x)[0])
+    state = layer(x)[1]
+    assert torch.equal(pickle.loads(pickle.dumps(state)).i, state.i)
+    assert "v_reset=0.0" in repr(layer) and "atan(2.0)" in repr(layer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tau_synapse": 1.0}, r"CubaLIF: tau_synapse=1\.0 steps must be above 1"),
+        ({"v_threshold": 0.0}, r"CubaLIF: v_threshold=0\.0 must be above"),
+        ({"trainable": ("a",), "size": 2}, "it can hold tau, tau_synapse, v_threshold"),
+        ({"tau": torch.full((3,), 2.0), "tau_synapse": torch.full((2,), 2.0)}, r"tau_synapse has shape \[2\]"),
+    ],
+)
+def test_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CubaLIF(**arguments)
+
+
+def test_refuses_a_state_of_another_batch():
+    with pytest.raises(ValueError, match=r"CubaLIF: state.v has shape \[1, 3\]"):
+        CubaLIF()(torch.zeros(4, 2, 3), (torch.zeros(1, 3), torch.zeros(2, 3)))
+    with pytest.raises(TypeError, match=r"CubaLIF: state must be None or the tensors \(v, i\)"):
+        CubaLIF()(torch.zeros(4, 2, 3), torch.zeros(2, 3))
