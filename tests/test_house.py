@@ -119,7 +119,7 @@ def third_party(names) -> set[str]:
     return {distribution(name) for name in tops}
 
 
-def nothing(faults: list[str], rule: str) -> None:
+def check_none(faults: list[str], rule: str) -> None:
     assert not faults, rule + ":\n" + "\n".join(faults)
 
 
@@ -140,7 +140,7 @@ def test_imports_point_down():
             for line, name in source.imports():
                 if FLOOR.get(room(name), -1) > FLOOR[source.room]:
                     faults.append(f"{source.at(line)} imports {name}")
-    nothing(faults, "an import that points up")
+    check_none(faults, "an import that points up")
 
 
 def test_packages_do_not_import_each_other_in_a_circle():
@@ -163,13 +163,13 @@ def test_the_shared_names_are_imported_through_temporal():
         for line, name in source.imports()
         if name.split(".")[0] in ("kernels", "datasets")
     ]
-    nothing(faults, "plain `datasets` and `kernels` are Hugging Face's")
+    check_none(faults, "plain `datasets` and `kernels` are Hugging Face's")
 
 
 def test_no_star_imports_no_catch_all_files():
     stars = [source.at(line) for source in [*LIBRARY, *TESTS] for line, name in source.imports() if name.endswith("*")]
-    nothing(stars, "star import")
-    nothing(
+    check_none(stars, "star import")
+    check_none(
         [source.at(1) for source in LIBRARY if source.path.stem in CATCH_ALL], "a file that everyone must open first"
     )
 
@@ -182,8 +182,8 @@ def test_the_library_does_not_print_and_its_checks_survive_python_o():
                 prints.append(source.at(node.lineno))
             if isinstance(node, ast.Assert) and node.msg is None:
                 asserts.append(source.at(node.lineno))
-    nothing(prints, "only the command line prints")
-    nothing(asserts, "an assert without a message: raise an error that names the argument")
+    check_none(prints, "only the command line prints")
+    check_none(asserts, "an assert without a message: raise an error that names the argument")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_what_is_imported_is_declared(files, extras):
     """So that nothing works only because somebody's environment happens to have it."""
     allowed = declared(*extras)
     faults = [f"{source.at(1)} imports {missing}" for source in files if (missing := third_party_of(source) - allowed)]
-    nothing(faults, "pyproject.toml does not declare it for this use")
+    check_none(faults, "pyproject.toml does not declare it for this use")
 
 
 def third_party_of(source: Source) -> set[str]:
@@ -213,4 +213,4 @@ def test_the_library_loads_without_its_extras():
         for source in LIBRARY
         if (extra := third_party(source.imported_at_load()) - allowed)
     ]
-    nothing(faults, "imported at load, but only an extra brings it")
+    check_none(faults, "imported at load, but only an extra brings it")
