@@ -123,7 +123,7 @@ def stream(
     *,
     input: Path,
     chunk: float = 0.02,
-    window: float = 1.0,
+    window: float = 0.7,
     threshold: float = 0.9,
     refractory: float = 0.7,
     json: Flag = False,
