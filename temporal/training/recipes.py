@@ -25,7 +25,6 @@ def recipes() -> dict[str, tuple[str, Recipe]]:
                 tail=48,
                 augment=Augment(
                     shift=0.1,
-                    lead=0.2,
                     gain=6.0,
                     noise=10.0,
                     silence=0.1,
