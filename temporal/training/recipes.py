@@ -19,7 +19,7 @@ def recipes() -> dict[str, tuple[str, Recipe]]:
             "spoken digits: an embedded synthetic set (German and English, 20 classes), or --data FOLDER of recordings",
             Recipe(
                 name="digits",
-                data=Data(embedded="spoken-digits", validation=0.1),
+                data=Data(embedded="spoken-digits", validation=0.05),
                 frontend=Mel(sample_rate=8000, n_fft=256, win_length=200, hop_length=80, n_mels=40, fmin=50.0),
                 network=DelayedLIF(hidden=128, layers=2, max_delay=24, dropout=0.1),
                 tail=48,
