@@ -156,9 +156,11 @@ def stream(
                 print(f"{heard.start:8.2f} {heard.end:8.2f}  {heard.label}  {heard.score:.3f}", flush=True)
         else:
             decision = heard  # always the last
-    rate = read_header(input).sample_rate
-    if rate != model.sample_rate:
-        print(f"{input}: resampled from {rate:g} Hz to {model.sample_rate:g} Hz", file=sys.stderr)
+    header = read_header(input)
+    if header.sample_rate != model.sample_rate:
+        print(f"{input}: resampled from {header.sample_rate:g} Hz to {model.sample_rate:g} Hz", file=sys.stderr)
+    if header.channels > 1:
+        print(f"{input}: {header.channels} channels averaged to one", file=sys.stderr)
     if json:
         print(_json.dumps({"events": events, **decision._asdict()}, ensure_ascii=False))
     else:

@@ -61,14 +61,15 @@ def test_stream_gives_events_with_times(trained, tones, tmp_path, capsys):
     assert any(e["label"] == "mid" and 0.9 < e["end"] < 1 + 4 * len(wave) / rate + 1 for e in heard[0]["events"])
 
 
-def test_stream_resamples_and_says_so(trained, tones, tmp_path, capsys):
+def test_stream_resamples_and_mixes_and_says_so(trained, tones, tmp_path, capsys):
     import soxr
 
     wave, rate = soundfile.read(tones / "mid_ann_1.wav")
-    soundfile.write(tmp_path / "a.flac", soxr.resample(wave, rate, 16000), 16000)
+    stereo = np.stack([soxr.resample(wave, rate, 16000)] * 2, axis=1)
+    soundfile.write(tmp_path / "a.flac", stereo, 16000)
     assert run_command("stream", trained.folder, "--input", tmp_path / "a.flac") == 0
     said = capsys.readouterr()
-    assert "resampled from 16000 Hz to 8000 Hz" in said.err
+    assert "resampled from 16000 Hz to 8000 Hz" in said.err and "2 channels averaged to one" in said.err
     assert "file: mid" in said.out
 
 
