@@ -11,7 +11,7 @@ from typing import Any
 from ._case import Case
 from ._machine import page_faults
 
-__all__ = ["CaseResult", "Pace", "Row", "Spread", "measure"]
+__all__ = ["CaseResult", "Pace", "Row", "Spread", "measure", "time_text"]
 
 _FLOOR = object()  # the floor's place among the contenders' names
 
@@ -195,3 +195,15 @@ def _fill(row: Row, result: CaseResult, samples: Mapping[Any, list[_Sample]]) ->
         row.times_floor = row.seconds.median / result.floor_seconds.median
     row.bytes_per_second = result.bytes / row.seconds.median if result.bytes else None
     row.flops_per_second = result.flops / row.seconds.median if result.flops else None
+
+
+def time_text(seconds: float) -> str:
+    """A time with three digits and a unit.
+
+    >>> time_text(0.01234), time_text(4.2e-6), time_text(75.0)
+    ('12.3 ms', '4.2 µs', '75 s')
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"
+    return f"{seconds / 1e-9:.3g} ns"

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from temporal.analysis.style import INK, LINES, PALE, legend, new_axes, plain, styled
 
-from ._measure import CaseResult, Row
-from ._report import time_text
+from ._measure import CaseResult, Row, time_text
 from ._run import GroupResult
 
 if TYPE_CHECKING:

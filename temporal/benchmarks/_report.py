@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ._measure import CaseResult, Row, Spread
+from ._measure import CaseResult, Row, Spread, time_text
 from ._run import GroupResult
 
-__all__ = ["replace_section", "show", "time_text", "write"]
+__all__ = ["replace_section", "show", "write"]
 
 _WIDTH = 160  # characters; in a narrower terminal the lines run over, which reads better than columns of syllables
 
@@ -76,18 +76,6 @@ def replace_section(text: str, group: str, section: str) -> str:
     if not closed:
         raise ValueError(f"bench: RESULTS.md opens the section of {group} and never ends it: no line {end}")
     return before + whole + after
-
-
-def time_text(seconds: float) -> str:
-    """A time with three digits and a unit.
-
-    >>> time_text(0.01234), time_text(4.2e-6), time_text(75.0)
-    ('12.3 ms', '4.2 µs', '75 s')
-    """
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"
-    return f"{seconds / 1e-9:.3g} ns"
 
 
 def _section(result: GroupResult) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,20 +175,16 @@ class Recipe:
         return plain(self) | plain(parts)
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Recipe:
-        """The inverse of :meth:`to_dict`; fields that are absent have their defaults.
+    def from_dict(cls, stored: dict[str, Any], start: Recipe | None = None) -> Recipe:
+        """The inverse of :meth:`to_dict`; fields that are absent are those of ``start``, or have their defaults.
 
-        ``base = "digits"`` starts from a named recipe instead. A network that is not one of ours stays a dict.
+        A network that is not one of ours stays a dict.
         """
         stored = {key: dict(value) if isinstance(value, dict) else value for key, value in stored.items()}
-        if "base" in stored:
-            from .recipes import find_recipe
-
-            start = find_recipe(str(stored.pop("base")))
-        elif "name" in stored:
+        if start is None:
+            if "name" not in stored:
+                raise ValueError('a recipe needs a name, or base = "NAME" of the recipe that it changes')
             start = cls(name=str(stored["name"]))
-        else:
-            raise ValueError('a recipe needs a name, or base = "NAME" of the recipe that it changes')
         kind = stored.get("frontend", {}).pop("kind", None)
         if kind is not None:
             known("kind of front end", kind, [*FRONTENDS, "none"])
@@ -201,9 +198,12 @@ class Recipe:
         return override(start, flat(stored))
 
     @classmethod
-    def from_toml(cls, file: str | os.PathLike) -> Recipe:
+    def from_toml(cls, file: str | os.PathLike, base: Callable[[str], Recipe] | None = None) -> Recipe:
         """Read a recipe from a TOML file, in the form of :meth:`from_dict`.
 
+        Args:
+            file: the file.
+            base: finds the recipe that ``base = "NAME"`` in the file starts from; see :func:`find_recipe`.
         Raises:
             FileNotFoundError: no such file.
             ValueError: broken TOML, unknown fields (the nearest are named), values of another type.
@@ -211,7 +211,9 @@ class Recipe:
         import tomllib
 
         try:
-            return cls.from_dict(tomllib.loads(Path(file).read_text(encoding="utf-8")))
+            stored = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+            start = base(str(stored.pop("base"))) if base is not None and "base" in stored else None
+            return cls.from_dict(stored, start)
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{file}: not valid TOML: {error}") from None
         except ValueError as error:

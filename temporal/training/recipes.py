@@ -54,6 +54,8 @@ def recipes() -> dict[str, tuple[str, Recipe]]:
 def find_recipe(name: str) -> Recipe:
     """A recipe by its name, or from a ``.toml`` file, or from a ``.py`` file that defines ``recipe``.
 
+    A ``.toml`` file that says ``base = "digits"`` holds only what it changes in that recipe.
+
     Args:
         name: a name of :func:`recipes`, or the path of a file.
     Raises:
@@ -68,7 +70,7 @@ def find_recipe(name: str) -> Recipe:
     if name.endswith((".toml", ".py")):
         if not Path(name).is_file():
             raise FileNotFoundError(f"{name}: no such recipe file")
-        return Recipe.from_toml(name) if name.endswith(".toml") else _from_python(Path(name))
+        return Recipe.from_toml(name, base=find_recipe) if name.endswith(".toml") else _from_python(Path(name))
     return recipes()[known("recipe", name, recipes())][1]
 
 

@@ -94,7 +94,7 @@ def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, text, message):
     file = tmp_path / "mine.toml"
     file.write_text(text)
     with pytest.raises(ValueError, match=message) as caught:
-        Recipe.from_toml(file)
+        find_recipe(str(file))
     assert str(file) in str(caught.value)
 
 
