@@ -54,7 +54,7 @@ def _draw_bars(axes: Axes, case: CaseResult) -> None:
         axes.axvline(
             case.floor_seconds.median / scale, color=LINES[1]["color"], linestyle="--", label=f"floor: {case.floor}"
         )
-        legend(axes, loc="lower right")
+        legend(axes, loc="lower right", bbox_to_anchor=(1.0, 0.97))  # on the line of the title: no number is hidden
     axes.set_yticks(range(len(case.rows)), [_name(row) for row in case.rows], parse_math=False)
     axes.set_ylim(len(case.rows) - 0.4, -0.6)  # the first row on top
     axes.set_xlim(0, axes.get_xlim()[1] * 1.3)  # room for the numbers
