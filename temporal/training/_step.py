@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from temporal.datasets import AudioFolder, Batch, collate
+from temporal.datasets import AudioFolder, Batch
 from temporal.delays import DelayedLinear, DelaySchedule
 from temporal.frontends import Normalize
 from temporal.layers import Model, to_steps
 
 from ._augment import Augmentation
+from .data import batches
 from .recipe import Recipe
 
 
@@ -83,11 +84,4 @@ def fit_normalisation(model: Model, data: AudioFolder, batch_size: int = 64) -> 
     if at is None:
         return
     before = model.frontend[:at]
-    order = sorted(range(len(data)), key=data.durations.__getitem__)
-
-    def frames():
-        for start in range(0, len(order), batch_size):
-            batch = collate([data[i] for i in order[start : start + batch_size]])
-            yield before(batch.wave), before.frames(batch.lengths)
-
-    parts[at].fit(frames())
+    parts[at].fit((before(batch.wave), before.frames(batch.lengths)) for batch in batches(data, batch_size))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .recipe import Recipe
 
 if TYPE_CHECKING:
-    from temporal.datasets import AudioFolder
+    from temporal.datasets import AudioFolder, Batch
 
-__all__ = ["fingerprints", "open_part"]
+__all__ = ["batches", "fingerprints", "open_part"]
 
 
 def open_part(recipe: Recipe, part: str, labels: Sequence[str] | None = None) -> AudioFolder:
@@ -48,6 +48,15 @@ def open_part(recipe: Recipe, part: str, labels: Sequence[str] | None = None) ->
     raise ValueError(
         f"recipe {recipe.name!r} has no embedded data set: say where the recordings are with --data FOLDER"
     )
+
+
+def batches(dataset: AudioFolder, batch_size: int) -> Iterator[Batch]:
+    """Every recording once, in batches of like length, which pad little; ``indices`` say which they are."""
+    from temporal.datasets import collate
+
+    order = sorted(range(len(dataset)), key=dataset.durations.__getitem__)
+    for start in range(0, len(order), batch_size):
+        yield collate([dataset[i] for i in order[start : start + batch_size]])
 
 
 def fingerprints(dataset: AudioFolder) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .data import fingerprints, open_part
+from .data import batches, fingerprints, open_part
 from .run import Run
 
 if TYPE_CHECKING:
@@ -135,22 +135,19 @@ def predict(
     """What a model, deployed, says of every recording of a data set."""
     import torch
 
-    from temporal.datasets import collate
     from temporal.models import deploy
 
     if not len(dataset):
         raise ValueError(f"{dataset.root}: no recording to evaluate")
     deployed = deploy(model)
     device = next(deployed.parameters()).device
-    order = sorted(range(len(dataset)), key=dataset.durations.__getitem__)  # batches of like length pad little
     logits: dict[int, Tensor] = {}
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = collate([dataset[i] for i in rows]).to(device)
+        for batch in batches(dataset, batch_size):
+            rows, batch = batch.indices.tolist(), batch.to(device)
             logits |= zip(rows, deployed(batch.wave.double(), batch.lengths), strict=True)
             if progress is not None:
-                progress(min(start + batch_size, len(order)), len(order))
+                progress(len(logits), len(dataset))
     scores, predictions = torch.stack([logits[i] for i in range(len(dataset))]).softmax(-1).max(-1)
     return Result(
         labels=list(model.labels or []),

@@ -25,7 +25,7 @@ from temporal.models import ModelSpec, save
 from ._checkpoint import Position, restore_checkpoint, save_checkpoint
 from ._fields import differences
 from ._step import TrainingStep, delay_schedule, fit_normalisation, optimizer_of, seed_of, widest_delay
-from .data import fingerprints, open_part
+from .data import batches, fingerprints, open_part
 from .evaluation import predict
 from .progress import Progress
 from .recipe import Recipe
@@ -204,15 +204,13 @@ class _Training:
             return {}
         self.model.eval()
         loss, right = 0.0, 0
-        order = sorted(range(len(self.validation)), key=self.validation.durations.__getitem__)
         with torch.inference_mode():
-            for start in range(0, len(order), 2 * self.recipe.batch_size):
-                rows = order[start : start + 2 * self.recipe.batch_size]
-                batch = self.fabric.to_device(collate([self.validation[i] for i in rows]))
+            for batch in map(self.fabric.to_device, batches(self.validation, 2 * self.recipe.batch_size)):
                 logits = self.model(batch.wave, batch.lengths)
                 loss += float(cross_entropy(logits, batch.labels, reduction="sum"))
                 right += int((logits.argmax(-1) == batch.labels).sum())
-        return {"validation_loss": loss / len(order), "validation_accuracy": right / len(order)}
+        total = len(self.validation)
+        return {"validation_loss": loss / total, "validation_accuracy": right / total}
 
     def _save(self) -> None:
         save_checkpoint(
