@@ -144,12 +144,17 @@ class TimeMask:
         return _cover(frames, covered[:, None, :], lengths, self.fill)
 
 
-def _draw(owner: str, x: torch.Tensor, generators: Sequence[torch.Generator], count: int) -> torch.Tensor:
-    """[B, count] whole numbers, uniform in 0 .. 2^31 - 1."""
+def check_generators(owner: str, x: torch.Tensor, generators: Sequence[torch.Generator]) -> None:
+    """Refuse anything but one generator per recording."""
     if len(generators) != len(x):
         raise ValueError(
             f"{owner}: {len(generators)} generators for a batch of {len(x)}; generators_for makes one each"
         )
+
+
+def _draw(owner: str, x: torch.Tensor, generators: Sequence[torch.Generator], count: int) -> torch.Tensor:
+    """[B, count] whole numbers, uniform in 0 .. 2^31 - 1."""
+    check_generators(owner, x, generators)
     draws = [torch.randint(1 << 31, (count,), generator=generator) for generator in generators]
     return torch.stack(draws) if draws else torch.zeros(0, count, dtype=torch.int64)
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
+from .augment import check_generators
+
 __all__ = ["Noise"]
 
 _RANGE = 50.0  # dB between the loudest noise and the softest
@@ -42,8 +44,7 @@ class Noise:
     def __call__(
         self, wave: torch.Tensor, lengths: torch.Tensor, generators: Sequence[torch.Generator]
     ) -> torch.Tensor:
-        if len(generators) != len(wave):
-            raise ValueError(f"Noise: {len(generators)} generators for a batch of {len(wave)}; one each is right")
+        check_generators("Noise", wave, generators)
         samples = wave.shape[1]
         if not samples or not generators:
             return wave

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import grid_sample
 
+from .augment import check_generators
+
 __all__ = ["Gain", "Stretch"]
 
 
@@ -43,8 +45,7 @@ class Stretch:
     def __call__(
         self, frames: torch.Tensor, lengths: torch.Tensor, generators: Sequence[torch.Generator]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if len(generators) != len(frames):
-            raise ValueError(f"Stretch: {len(generators)} generators for a batch of {len(frames)}; one each is right")
+        check_generators("Stretch", frames, generators)
         draws = torch.stack([torch.rand(2, generator=g) for g in generators]).to(frames) * 2 - 1  # [B, 2] in -1..1
         faster = torch.exp(draws[:, 0] * math.log1p(self.speed))
         higher = torch.exp(draws[:, 1] * math.log1p(self.pitch))
@@ -91,7 +92,6 @@ class Gain:
         self.decibels = decibels
 
     def __call__(self, wave: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
-        if len(generators) != len(wave):
-            raise ValueError(f"Gain: {len(generators)} generators for a batch of {len(wave)}; one each is right")
+        check_generators("Gain", wave, generators)
         draws = torch.stack([torch.rand(1, generator=g) for g in generators]).to(wave) * 2 - 1
         return wave * 10 ** (draws * (self.decibels / 20))
