@@ -1,0 +1,508 @@
+"""Input that is odd is served right, input that is wrong is refused in words: one table of neurons, on every CPU backend.
+
+NaN is the input of one neuron of one sample: that neuron is silent from then on, its membrane and its gradients are NaN, and
+nothing else changes. Neurons of a ``Recurrent`` layer hear each other, so there "nothing else" is every other sample.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from temporal.kernels import use
+from temporal.neurons import ALIF, IF, LI, LIF, AdLIF, CubaLIF, ParametricLIF, Recurrent, functional
+
+T, B, N = 24, 3, 4
+NAN, INF = math.nan, math.inf
+
+
+@dataclass
+class Neuron:
+    """One class or function: how it is made, and what its state holds."""
+
+    name: str
+    make: Callable[..., Callable]  # a function takes (x, state), too; keywords replace those of the neuron
+    parts: tuple[str, ...] = ()  # of the state; () where it is one tensor
+    state: str = "state"
+    function: bool = False
+    knobs: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def owner(self) -> str:
+        """The name that errors begin with."""
+        return self.name.partition("-")[0]
+
+    def new_state(self, *shape: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
+        state = tuple(torch.zeros(shape, dtype=dtype, device=device) for _ in self.parts or "v")
+        return state if self.parts else state[0]
+
+
+def layer(name: str, make: Callable[..., nn.Module], *parts: str) -> Neuron:
+    return Neuron(name, make, parts)
+
+
+def function(name: str, call: Callable, *parts: str, state: str = "state", **knobs: Any) -> Neuron:
+    owner = name.partition("-")[0]
+
+    def make(**replaced: Any) -> Callable:
+        return lambda x, state=None: call(x, state, **{**knobs, **replaced})
+
+    assert call.__name__ == owner
+    return Neuron(name, make, parts, state, True, knobs)
+
+
+LAYERS = [
+    layer("LIF", LIF),
+    layer("LIF-soft", lambda **k: LIF(v_reset=None, **k)),
+    layer("IF", IF),
+    layer("ParametricLIF", ParametricLIF),
+    layer("ALIF", lambda **k: ALIF(**{"tau": 2.0, "tau_adaptation": 9.0, **k}), "v", "w"),
+    layer("AdLIF", lambda **k: AdLIF(**{"tau": 2.0, "tau_adaptation": 9.0, "a": 2.0, "b": 5.0, **k}), "v", "w"),
+    layer(
+        "AdLIF-Euler",
+        lambda **k: AdLIF(**{"tau": 2.0, "tau_adaptation": 9.0, "a": 2.0, "b": 5.0, "symplectic": False, **k}),
+        "v", "w", "w_next",
+    ),
+    layer("CubaLIF", CubaLIF, "v", "i"),
+    layer("LI", LI),
+]  # fmt: skip
+FUNCTIONS = [
+    function("lif", functional.lif, state="v", decay=0.5),
+    function("lif-hard", functional.lif, state="v", decay=0.5, reset_to=0.25, detach_reset=False),
+    function("li", functional.li, state="v", decay=0.5),
+    function("cuba_lif", functional.cuba_lif, "v", "i", decay=0.5, i_decay=0.5, reset_to=0.0),
+    function("alif", functional.alif, "v", "w", decay=0.5, w_decay=0.75, adaptation=0.5, reset_to=0.0),
+    function("adlif", functional.adlif, "v", "w", decay=0.5, w_decay=0.75, a=1.0, b=2.0, reset_to=0.0),
+    function(
+        "adlif-Euler", functional.adlif, "v", "w", "w_next", decay=0.5, w_decay=0.75, a=1.0, b=2.0, symplectic=False
+    ),
+]
+NEURONS = LAYERS + FUNCTIONS
+RECURRENT = [Neuron(f"Recurrent-{n}", lambda n=n: Recurrent(n.make(), N)) for n in LAYERS]
+
+every_neuron = pytest.mark.parametrize("neuron", NEURONS, ids=str)
+every_layer = pytest.mark.parametrize("neuron", LAYERS, ids=str)
+recurrent_too = pytest.mark.parametrize("neuron", NEURONS + RECURRENT, ids=str)
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def backend(request, neuron):
+    """Every backend that runs here, where it has this neuron's operator."""
+    with use(request.param):
+        try:
+            made(neuron)(torch.zeros(1, 1, N))
+        except NotImplementedError as refusal:
+            pytest.skip(str(refusal))
+        yield request.param
+
+
+def made(neuron: Neuron, **arguments: Any) -> Callable:
+    torch.manual_seed(3)  # a recurrent layer has weights
+    return neuron.make(**arguments)
+
+
+def currents(*shape: int) -> Tensor:
+    """Currents at which every neuron fires."""
+    return torch.randn(shape or (T, B, N), generator=torch.Generator().manual_seed(5)) * 2 + 1
+
+
+def tensors(result: Any) -> list[Tensor]:
+    """All tensors that a neuron returned, however deep."""
+    if isinstance(result, Tensor):
+        return [result]
+    return [tensor for part in result for tensor in tensors(part)]
+
+
+def loss(outputs: list[Tensor]) -> Tensor:
+    """A weighted sum of everything that was returned, in which no NaN of one element reaches another's gradient."""
+    generator = torch.Generator().manual_seed(7)
+    return sum((y * torch.randint(-8, 9, y.shape, generator=generator)).sum() for y in outputs)
+
+
+def run(neuron: Callable, x: Tensor, state: Any = None) -> tuple[list[Tensor], Tensor]:
+    """What the neuron returns, and the gradient of x."""
+    x = x.detach().requires_grad_()
+    outputs = tensors(neuron(x, state))
+    return [y.detach() for y in outputs], torch.autograd.grad(loss(outputs), x)[0]
+
+
+def equal(ours: Any, theirs: Any) -> None:
+    """Bit for bit, NaN for NaN."""
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+VIEWS = {
+    "batch first": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "features first": lambda x: x.permute(2, 1, 0).contiguous().permute(2, 1, 0),
+    "every second step": lambda x: x.repeat_interleave(2, 0)[::2],
+    "every second neuron": lambda x: torch.stack([x, x], -1)[..., 0],
+    "part of the neurons": lambda x: torch.cat([x, x], -1)[..., :N],
+    "one sample for all": lambda x: x[:, :1].expand(-1, B, -1),
+    "one step for all": lambda x: x[:1].expand(T, -1, -1),
+}
+
+
+@recurrent_too
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_currents_of_any_strides(neuron, backend, view):
+    strided = view(currents())
+    dense = strided.clone(memory_format=torch.contiguous_format)
+    assert not strided.is_contiguous() and dense.is_contiguous()
+    equal(run(made(neuron), strided), run(made(neuron), dense))
+
+
+@every_neuron
+def test_a_state_of_any_strides(neuron, backend):
+    x, state = currents(), [currents(B, N) for _ in tensors(neuron.new_state(B, N))]
+    turned = [s.t().contiguous().t() for s in state]
+    results = [run(made(neuron), x, tuple(s) if neuron.parts else s[0]) for s in (state, turned)]
+    assert not turned[0].is_contiguous()
+    equal(*results)
+
+
+@recurrent_too
+@pytest.mark.parametrize("shape", [(0, B, N), (T, 0, N), (0, 0, N), (T, B, 0), (0, 0, 0)], ids=str)
+def test_nothing_in_an_axis(neuron, backend, shape):
+    if neuron in RECURRENT and shape[2] == 0:
+        pytest.skip("a recurrent layer has at least one neuron")
+    outputs, grad = run(made(neuron), currents(*shape))
+    assert outputs[0].shape == grad.shape == shape
+    last = outputs[2:] if neuron.function and neuron.owner != "li" else outputs[1:]
+    assert {state.shape for state in last} == {shape[1:]}
+
+
+@every_neuron
+def test_no_step_leaves_the_state_alone(neuron, backend):
+    state = neuron.new_state(B, N)
+    for n, part in enumerate(tensors(state)):
+        part.copy_(currents(B, N) + n)
+        part.requires_grad_()
+    outputs = tensors(made(neuron)(currents(0, B, N), state))
+    last = outputs[-len(tensors(state)) :]
+    equal(last, tensors(state))
+    assert all(a.data_ptr() != b.data_ptr() for a, b in zip(last, tensors(state), strict=True))
+    ones = torch.autograd.grad(sum(y.sum() for y in outputs), tensors(state))
+    equal(list(ones), [torch.ones(B, N) for _ in ones])
+
+
+@recurrent_too
+def test_one_step_at_a_time(neuron, backend):
+    """Equal to all at once, gradients too, which autograd adds up in another order."""
+    call = made(neuron)
+    x = currents().requires_grad_()
+    whole = call(x)
+    state, parts = None, []
+    for t in range(T):
+        y, *_, state = call(x[t : t + 1], state)
+        parts.append(y)
+    equal([torch.cat(parts), *tensors(state)], [whole[0], *tensors(whole[-1])])
+    grads = [torch.autograd.grad(loss([y]), x)[0] for y in (torch.cat(parts), whole[0])]
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
+
+
+def others(hit: tuple[int, int], recurrent: bool) -> Tensor:
+    """Where [B, N] nothing may change if sample and neuron ``hit`` are spoilt."""
+    clean = torch.ones(B, N, dtype=torch.bool)
+    clean[hit[0] if recurrent else hit] = False
+    return clean
+
+
+@recurrent_too
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_a_spoilt_current_stays_in_its_neuron(neuron, backend, value):
+    """Outputs, states and gradients of every other neuron and sample are the same bits."""
+    x, hit = currents(), (1, 2)
+    dirty = x.clone()
+    dirty[10, *hit] = value
+    (outputs, grad), (expected, clean_grad) = run(made(neuron), dirty), run(made(neuron), x)
+    spared = others(hit, neuron in RECURRENT)
+    for ours, theirs in zip([*outputs, grad], [*expected, clean_grad], strict=True):
+        equal(ours[..., spared], theirs[..., spared])
+        if ours.dim() == 3 and ours is not grad:
+            equal(ours[:10], theirs[:10])  # nor is the past changed
+
+
+@every_neuron
+def test_a_neuron_that_met_nan(neuron, backend):
+    """It never fires again, its membrane says why, and its gradient does not pretend to know."""
+    x = currents()
+    x[10, 1, 2] = NAN
+    outputs, grad = run(made(neuron), x)
+    if neuron.owner in ("LI", "li"):
+        assert outputs[0][10:, 1, 2].isnan().all()
+    else:
+        assert outputs[0].isfinite().all() and (outputs[0][10:, 1, 2] == 0).all()
+    if neuron.function:
+        assert outputs[-len(neuron.parts or "v") - 1][10:, 1, 2].isnan().all()
+    v = outputs[-len(neuron.parts or "v")]
+    assert v.isnan().nonzero().tolist() == [[1, 2]]
+    assert grad[:, 1, 2].isnan().any()
+
+
+LEARNED = {
+    "LIF": ("tau", "v_threshold"),
+    "LIF-soft": ("tau", "v_threshold"),
+    "IF": ("v_threshold",),
+    "ParametricLIF": ("v_threshold",),
+    "ALIF": ("tau", "tau_adaptation", "adaptation", "v_threshold"),
+    "AdLIF": ("tau", "tau_adaptation", "a", "b", "v_threshold"),
+    "AdLIF-Euler": ("tau", "tau_adaptation", "a", "b", "v_threshold"),
+    "CubaLIF": ("tau", "tau_synapse", "v_threshold"),
+    "LI": ("tau",),
+}
+
+
+@every_layer
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_a_spoilt_current_does_not_reach_what_other_neurons_learn(neuron, backend, value):
+    layer = made(neuron, size=N, trainable=LEARNED[neuron.name])
+    x = currents()
+    grads = []
+    for spoilt in (x.clone(), x):
+        spoilt[10, 1, 2] = value if spoilt is not x else x[10, 1, 2]
+        grads.append(torch.autograd.grad(loss(tensors(layer(spoilt))), list(layer.parameters())))
+    kept = torch.arange(N) != 2
+    assert len(grads[0]) == len(LEARNED[neuron.name]) + (neuron.name == "ParametricLIF")
+    for ours, theirs in zip(*grads, strict=True):
+        equal(ours[kept], theirs[kept])
+        assert theirs.isfinite().all()
+
+
+@every_neuron
+def test_an_infinite_current(neuron, backend):
+    """Drives a neuron to fire; a hard reset then ends it, and the neuron goes on as if it had fired for any other cause."""
+    x = currents()
+    x[10, 1, 2] = INF
+    outputs, _ = run(made(neuron), x)
+    spikes, v = outputs[0], outputs[-len(neuron.parts or "v")]
+    if neuron.owner in ("LI", "li"):
+        assert spikes[10:, 1, 2].isposinf().all()
+        return
+    assert spikes[10, 1, 2] == 1 and spikes.isfinite().all()
+    if neuron.owner in ("CubaLIF", "cuba_lif"):  # the synaptic current stays infinite
+        assert (spikes[10:, 1, 2] == 1).all()
+    elif neuron.name in ("LIF", "IF", "ParametricLIF", "lif-hard", "alif", "AdLIF", "AdLIF-Euler", "adlif"):
+        finite = x.clone()
+        finite[10, 1, 2] = 1e4
+        if not neuron.owner.lower().startswith("adlif"):  # it follows the membrane before its reset... only after it
+            expected, _ = run(made(neuron), finite)
+            equal(outputs, expected)
+        assert v.isfinite().all()
+
+
+WRONG_X = [
+    (torch.zeros(T, B, N, dtype=torch.int64), TypeError, r"x is torch\.int64"),
+    (torch.zeros(T, B, N, dtype=torch.uint8), TypeError, r"x is torch\.uint8"),
+    (torch.zeros(T, B, N, dtype=torch.bool), TypeError, r"x is torch\.bool"),
+    (torch.zeros(T, B, N, dtype=torch.complex64), TypeError, r"x is torch\.complex64"),
+    ([[[0.0] * N] * B] * T, TypeError, "x must be a tensor .*got list"),
+    (None, TypeError, "x must be a tensor .*got NoneType"),
+    (torch.zeros(N), ValueError, rf"x has shape \[{N}\]; expected \[T, B, "),
+    (torch.zeros(()), ValueError, r"x has shape \[\]; expected \[T, B, "),
+]
+
+
+@recurrent_too
+@pytest.mark.parametrize(("x", "error", "message"), WRONG_X, ids=[m for _, _, m in WRONG_X])
+def test_what_is_no_current(neuron, x, error, message):
+    with pytest.raises(error, match=f"{neuron.owner}: {message}"):
+        made(neuron)(x)
+
+
+def wrong_states(neuron: Neuron) -> list[tuple[Any, type, str]]:
+    """A state, the error, and its message after the owner's name."""
+    first = f"{neuron.state}.v" if neuron.parts else neuron.state
+    fields = ", ".join(neuron.parts)
+    shape = rf"{first} has shape \[{{}}\], but x of shape \[{T}, {B}, {N}\] needs \[{B}, {N}\]; a state belongs to one"
+    kind = rf"state must be None or the tensors \({fields}\), got" if neuron.parts else "must be a tensor"
+    several = neuron.new_state(B, N) if neuron.parts else (torch.zeros(B, N), torch.zeros(B, N))
+    return [
+        (neuron.new_state(B + 1, N), ValueError, shape.format(f"{B + 1}, {N}")),
+        (neuron.new_state(1, N), ValueError, shape.format(f"1, {N}")),
+        (neuron.new_state(B, N + 1), ValueError, shape.format(f"{B}, {N + 1}")),
+        (neuron.new_state(N), ValueError, shape.format(f"{N}")),
+        (neuron.new_state(T, B, N), ValueError, shape.format(f"{T}, {B}, {N}")),
+        (neuron.new_state(B, N, dtype=torch.float64), TypeError, rf"{first} is torch\.float64, .* in torch\.float32"),
+        (neuron.new_state(B, N, dtype=torch.bfloat16), TypeError, rf"{first} is torch\.bfloat16, .* in torch\.float32"),
+        (neuron.new_state(B, N, dtype=torch.int64), TypeError, rf"{first} is torch\.int64"),
+        (neuron.new_state(B, N, device="meta"), ValueError, f"{first} is on meta, x is on cpu"),
+        (torch.zeros(B, N) if neuron.parts else several, TypeError, kind),
+        ((*several, torch.zeros(B, N)), TypeError, kind),
+        ([*several], TypeError, kind),
+        (0.0, TypeError, kind),
+        (several[:1], TypeError, kind),
+        ((None, *several[1:]), TypeError, kind),
+    ]
+
+
+@every_neuron
+@pytest.mark.parametrize("case", range(15))
+def test_a_state_of_another_batch_dtype_device_or_kind(neuron, case):
+    state, error, message = wrong_states(neuron)[case]
+    with pytest.raises(error, match=f"{neuron.owner}: .*{message}"):
+        made(neuron)(torch.zeros(T, B, N), state)
+
+
+@every_neuron
+def test_every_part_of_a_state_is_looked_at(neuron):
+    for n, part in enumerate(neuron.parts):
+        state = list(neuron.new_state(B, N))
+        state[n] = torch.zeros(1, N)
+        with pytest.raises(ValueError, match=rf"{neuron.owner}: state\.{part} has shape \[1, {N}\]"):
+            made(neuron)(torch.zeros(T, B, N), tuple(state))
+
+
+def test_a_state_of_another_neuron():
+    x = torch.zeros(T, B, N)
+    _, lif = LIF()(x)
+    _, cuba = CubaLIF()(x)
+    _, euler = AdLIF(symplectic=False)(x)
+    _, recurrent = Recurrent(LIF(), N)(x)
+    for layer, state in ((CubaLIF(), lif), (CubaLIF(), euler), (LIF(), cuba), (AdLIF(), euler), (LIF(), recurrent)):
+        with pytest.raises(TypeError, match=f"{type(layer).__name__}: .*state must be"):
+            layer(x, state)
+    for state in (lif, euler, (lif,), [lif, lif], (lif, None)):
+        with pytest.raises(TypeError, match="Recurrent: state must be None or the pair"):
+            Recurrent(LIF(), N)(x, state)
+    for last, message in (
+        (torch.zeros(B + 1, N), r"last output has shape"),
+        (x[0].to("meta"), "is on meta, x is on cpu"),
+    ):
+        with pytest.raises(ValueError, match=f"Recurrent: .*{message}"):
+            Recurrent(LIF(), N)(x, (lif, last))
+    with pytest.raises(ValueError, match=r"LIF: state has shape \[1, 4\]"):
+        Recurrent(LIF(), N)(x, (lif[:1], x[0]))
+
+
+@every_layer
+def test_parameters_on_another_device(neuron):
+    layer = made(neuron, size=N, trainable=LEARNED[neuron.name]).to("meta")
+    with pytest.raises(ValueError, match=rf"{neuron.owner}: \w+ is on meta, x is on cpu; move one of them"):
+        layer(torch.zeros(T, B, N))
+
+
+def given(neuron: Neuron) -> list[str]:
+    """The knobs of a function that are numbers."""
+    names = [name for name, value in neuron.knobs.items() if not isinstance(value, bool)]
+    return [*names, "threshold"] if neuron.owner != "li" else [*names, "gain", "bias"]
+
+
+def called(neuron: Neuron, knob: str) -> str:
+    """How an error names the knob."""
+    return "reset" if knob == "reset_to" else knob
+
+
+@pytest.mark.parametrize("neuron", FUNCTIONS, ids=str)
+def test_knobs_that_do_not_fit(neuron):
+    x = torch.zeros(T, B, N)
+    for knob in given(neuron):
+        named = f"{neuron.owner}: {called(neuron, knob)}"
+        with pytest.raises(ValueError, match=f"{named} is on meta, x is on cpu"):
+            made(neuron, **{knob: torch.zeros(N, device="meta")})(x)
+        for shape in ((N + 1,), (B, N), (1, N), (2, 1)):  # a knob never enlarges the features
+            with pytest.raises(
+                ValueError, match=rf"{named} has shape \[{str(shape)[1:-1].strip(',')}\], which does not"
+            ):
+                made(neuron, **{knob: torch.full(shape, 0.5)})(x)
+        with pytest.raises(ValueError, match=f"{named} is NaN"):
+            made(neuron, **{knob: NAN})(x)
+    if neuron.owner != "li":
+        with pytest.raises(ValueError, match=rf"{neuron.owner}: give reset_by .* or reset_to .* not both"):
+            made(neuron, reset_by=1.0, reset_to=0.0)(x)
+
+
+@every_neuron
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_dtypes_may_mix_where_nothing_is_lost(neuron, dtype):
+    """Parameters per neuron of one dtype beside currents of another: the state's dtype, which follows x, decides."""
+    name = {"IF": "v_threshold", "ParametricLIF": "v_threshold"}.get(neuron.name, "decay" if neuron.function else "tau")
+    value = 0.5 if name == "decay" else 2.0
+    x = currents().to(dtype)
+    expected = tensors(made(neuron, **{name: value})(x))
+    for of in (torch.float64, torch.float32, torch.bfloat16):
+        ours = tensors(made(neuron, **{name: torch.full((N,), value, dtype=of)})(x))
+        equal([y.detach() for y in ours], [y.detach() for y in expected])
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        readout = neuron.owner in ("LI", "li")
+        assert [y.dtype for y in ours] == [wide if readout else dtype, *[wide for _ in ours[1:]]]
+    if dtype == torch.float64:
+        with pytest.raises(TypeError, match=rf"{neuron.owner}: .* is torch\.float32, .* kept in torch\.float64"):
+            made(neuron)(x, neuron.new_state(B, N))
+
+
+TIME_CONSTANTS = [
+    (LIF, "tau"),
+    (ParametricLIF, "init_tau"),
+    (ALIF, "tau"),
+    (ALIF, "tau_adaptation"),
+    (AdLIF, "tau"),
+    (AdLIF, "tau_adaptation"),
+    (CubaLIF, "tau"),
+    (CubaLIF, "tau_synapse"),
+    (LI, "tau"),
+]
+
+
+@pytest.mark.parametrize(("neuron", "name"), TIME_CONSTANTS)
+@pytest.mark.parametrize("tau", [1.0, 0.5, 0.0, -2.0, NAN, INF, -INF])
+def test_time_constants_of_at_most_one_step(neuron, name, tau):
+    with pytest.raises(ValueError, match=rf"{neuron.__name__}: {name}.* must be above 1"):
+        neuron(**{name: tau})
+    for one_of_many in (torch.tensor([2.0, tau]), torch.tensor([2.0, tau], dtype=torch.float64)):
+        with pytest.raises(ValueError, match=rf"{neuron.__name__}: {name} must be above 1 step .*for every neuron"):
+            neuron(**{name: one_of_many})
+    if "tau" in LEARNED[neuron.__name__]:
+        with pytest.raises(ValueError, match=rf"{neuron.__name__}: {name} must be above 1 step"):
+            neuron(**{name: tau}, size=2, trainable=("tau" if name == "init_tau" else name,))
+
+
+@pytest.mark.parametrize(("neuron", "name"), TIME_CONSTANTS)
+@pytest.mark.parametrize("tau", ["2", None, [2.0], 2j])
+def test_time_constants_that_are_no_numbers(neuron, name, tau):
+    with pytest.raises(TypeError, match=rf"{neuron.__name__}: {name} must be a number or a tensor"):
+        neuron(**{name: tau})
+
+
+@every_layer
+def test_parameters_of_the_wrong_size(neuron):
+    owner, parameter = neuron.owner, {"ParametricLIF": "init_tau", "IF": "v_threshold"}.get(neuron.owner, "tau")
+    with pytest.raises(ValueError, match=rf"{owner}: {parameter} has shape \[3\], which disagrees with size=4"):
+        made(neuron, **{parameter: torch.full((3,), 2.0)}, size=N)
+    for name in LEARNED[neuron.name]:
+        if name not in (parameter, "tau"):
+            with pytest.raises(ValueError, match=rf"{owner}: {name} has shape \[2\], which disagrees with"):
+                made(neuron, **{parameter: torch.full((3,), 2.0), name: torch.full((2,), 2.0)})
+    for size in (0, -1, (3, 0)):
+        with pytest.raises(ValueError, match=rf"{owner}: size=.* must hold positive"):
+            made(neuron, size=size)
+    for arguments in ({"size": 3}, {parameter: torch.full((3,), 2.0)}, {"size": (2, 3)}):
+        size = list(arguments["size"]) if isinstance(arguments.get("size"), tuple) else [3]
+        with pytest.raises(ValueError, match=rf"{owner}: x of shape \[{T}, {B}, {N}\] has features \[{N}\], but size="):
+            made(neuron, **arguments)(torch.zeros(T, B, N))
+        assert size
+    with pytest.raises(ValueError, match=rf"{owner}: x of shape \[{T}, {B}\] has features \[\], but size=\[{N}\]"):
+        made(neuron, size=N)(torch.zeros(T, B))
+
+
+@every_layer
+def test_one_value_broadcasts(neuron):
+    """A size of 1 is one value for all neurons, not a mistake."""
+    equal(run(made(neuron, size=1), currents()), run(made(neuron), currents()))
+
+
+@pytest.mark.parametrize("neuron", RECURRENT, ids=str)
+def test_a_recurrent_layer_of_another_size(neuron):
+    for shape in ((T, B, N + 1), (T, B, 1), (T, B), (T, B, 1, N)):
+        with pytest.raises(ValueError, match=rf"Recurrent: x has shape .*; expected \[T, B, {N}\]"):
+            made(neuron)(torch.zeros(shape))
+    with pytest.raises(TypeError, match=r"Recurrent: x is torch\.float64, the weights are torch\.float32"):
+        made(neuron)(torch.zeros(T, B, N, dtype=torch.float64))
+    with pytest.raises((ValueError, RuntimeError), match="meta"):
+        made(neuron)(torch.zeros(T, B, N, device="meta"))
