@@ -1,7 +1,8 @@
-"""Input that is odd is served right, input that is wrong is refused in words: one table of neurons, on every CPU backend.
+"""Odd input is served right, wrong input is refused in words: one table of neurons, on every backend of this machine.
 
-NaN is the input of one neuron of one sample: that neuron is silent from then on, its membrane and its gradients are NaN, and
-nothing else changes. Neurons of a ``Recurrent`` layer hear each other, so there "nothing else" is every other sample.
+A NaN current silences its neuron: no spike from then on, a membrane of NaN, gradients of NaN. An infinite current makes it
+fire; a hard reset then ends it, a soft reset leaves the membrane infinite. Minus infinity silences. In each case no other
+neuron and no other sample changes by a bit; in a ``Recurrent`` layer, whose neurons hear each other, no other sample.
 """
 
 import math
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -85,9 +87,24 @@ FUNCTIONS = [
     ),
 ]
 NEURONS = LAYERS + FUNCTIONS
+LEARNED = {
+    "LIF": ("tau", "v_threshold"),
+    "LIF-soft": ("tau", "v_threshold"),
+    "IF": ("v_threshold",),
+    "ParametricLIF": ("v_threshold",),
+    "ALIF": ("tau", "tau_adaptation", "adaptation", "v_threshold"),
+    "AdLIF": ("tau", "tau_adaptation", "a", "b", "v_threshold"),
+    "AdLIF-Euler": ("tau", "tau_adaptation", "a", "b", "v_threshold"),
+    "CubaLIF": ("tau", "tau_synapse", "v_threshold"),
+    "LI": ("tau",),
+}
+SPIKING = [neuron for neuron in NEURONS if neuron.owner not in ("LI", "li")]
 RECURRENT = [Neuron(f"Recurrent-{n}", lambda n=n: Recurrent(n.make(), N)) for n in LAYERS]
 
+# What is not right today. Strict: whoever mends one of these is told to take the mark away.
+not_yet = pytest.mark.xfail(strict=True)
 every_neuron = pytest.mark.parametrize("neuron", NEURONS, ids=str)
+every_spiking_neuron = pytest.mark.parametrize("neuron", SPIKING, ids=str)
 every_layer = pytest.mark.parametrize("neuron", LAYERS, ids=str)
 recurrent_too = pytest.mark.parametrize("neuron", NEURONS + RECURRENT, ids=str)
 
@@ -111,6 +128,10 @@ def made(neuron: Neuron, **arguments: Any) -> Callable:
 def currents(*shape: int) -> Tensor:
     """Currents at which every neuron fires."""
     return torch.randn(shape or (T, B, N), generator=torch.Generator().manual_seed(5)) * 2 + 1
+
+
+def kind(value: Any) -> str:
+    return type(value).__name__
 
 
 def tensors(result: Any) -> list[Tensor]:
@@ -178,6 +199,27 @@ def test_nothing_in_an_axis(neuron, backend, shape):
     assert {state.shape for state in last} == {shape[1:]}
 
 
+@recurrent_too
+def test_gradients_of_any_strides(neuron, backend):
+    """As autograd hands them back: transposed, and one number for all from a plain sum."""
+    x = currents().requires_grad_()
+    y = made(neuron)(x)[0]
+    for dense in (currents(), torch.ones(T, B, N)):
+        strided = dense.transpose(0, 2).contiguous().transpose(0, 2)
+        equal(*(torch.autograd.grad(y, x, grad, retain_graph=True)[0] for grad in (dense, strided)))
+    equal(torch.autograd.grad(y.sum(), x, retain_graph=True)[0], torch.autograd.grad(y, x, torch.ones(T, B, N))[0])
+
+
+@pytest.mark.parametrize("neuron", FUNCTIONS, ids=str)
+def test_knobs_of_any_strides(neuron, backend, request):
+    if backend == "cpu" and neuron.owner in ("lif", "li"):
+        request.applymarker(not_yet)  # its compiler takes no strided row
+    for knob in given(neuron):
+        values = 0.5 + torch.rand(2 * N) / 4
+        for strided in (values[::2], values[:1].expand(N)):
+            equal(*(run(made(neuron, **{knob: k}), currents()) for k in (strided, strided.clone().contiguous())))
+
+
 @every_neuron
 def test_no_step_leaves_the_state_alone(neuron, backend):
     state = neuron.new_state(B, N)
@@ -190,6 +232,15 @@ def test_no_step_leaves_the_state_alone(neuron, backend):
     assert all(a.data_ptr() != b.data_ptr() for a, b in zip(last, tensors(state), strict=True))
     ones = torch.autograd.grad(sum(y.sum() for y in outputs), tensors(state))
     equal(list(ones), [torch.ones(B, N) for _ in ones])
+
+
+@every_layer
+@pytest.mark.parametrize("shape", [(0, B, N), (T, 0, N)], ids=str)
+def test_nothing_teaches_nothing(neuron, backend, shape):
+    layer = made(neuron, size=N, trainable=LEARNED[neuron.name])
+    spikes, _ = layer(torch.zeros(shape))
+    for grad in torch.autograd.grad(spikes.sum(), list(layer.parameters())):
+        equal(grad, torch.zeros(N))
 
 
 @recurrent_too
@@ -207,67 +258,68 @@ def test_one_step_at_a_time(neuron, backend):
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
 
 
-def others(hit: tuple[int, int], recurrent: bool) -> Tensor:
-    """Where [B, N] nothing may change if sample and neuron ``hit`` are spoilt."""
-    clean = torch.ones(B, N, dtype=torch.bool)
-    clean[hit[0] if recurrent else hit] = False
-    return clean
+def spoilt(value: float) -> Tensor:
+    """Currents of which one is ``value``: that of sample 1 and neuron 2 at step 10."""
+    x = currents()
+    x[10, 1, 2] = value
+    return x
 
 
 @recurrent_too
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_a_spoilt_current_stays_in_its_neuron(neuron, backend, value):
     """Outputs, states and gradients of every other neuron and sample are the same bits."""
-    x, hit = currents(), (1, 2)
-    dirty = x.clone()
-    dirty[10, *hit] = value
-    (outputs, grad), (expected, clean_grad) = run(made(neuron), dirty), run(made(neuron), x)
-    spared = others(hit, neuron in RECURRENT)
+    (outputs, grad), (expected, clean_grad) = run(made(neuron), spoilt(value)), run(made(neuron), currents())
+    spared = torch.ones(B, N, dtype=torch.bool)
+    spared[1 if neuron in RECURRENT else (1, 2)] = False
     for ours, theirs in zip([*outputs, grad], [*expected, clean_grad], strict=True):
         equal(ours[..., spared], theirs[..., spared])
         if ours.dim() == 3 and ours is not grad:
             equal(ours[:10], theirs[:10])  # nor is the past changed
 
 
-@every_neuron
-def test_a_neuron_that_met_nan(neuron, backend):
-    """It never fires again, its membrane says why, and its gradient does not pretend to know."""
-    x = currents()
-    x[10, 1, 2] = NAN
-    outputs, grad = run(made(neuron), x)
-    if neuron.owner in ("LI", "li"):
-        assert outputs[0][10:, 1, 2].isnan().all()
-    else:
-        assert outputs[0].isfinite().all() and (outputs[0][10:, 1, 2] == 0).all()
+@every_spiking_neuron
+@pytest.mark.parametrize("value", [NAN, -INF])
+def test_a_neuron_that_met_nan_is_silent(neuron, backend, value):
+    outputs, grad = run(made(neuron), spoilt(value))
+    spikes, v = outputs[0], outputs[-len(neuron.parts or "v")]
+    assert spikes.isfinite().all() and (spikes[10:, 1, 2] == 0).all() and spikes.any()
+    assert (~v.isfinite()).nonzero().tolist() == [[1, 2]]  # the state says why
     if neuron.function:
-        assert outputs[-len(neuron.parts or "v") - 1][10:, 1, 2].isnan().all()
-    v = outputs[-len(neuron.parts or "v")]
-    assert v.isnan().nonzero().tolist() == [[1, 2]]
-    assert grad[:, 1, 2].isnan().any()
+        assert not outputs[1][10:, 1, 2].isfinite().any()
+    if value is NAN:
+        assert grad[10:, 1, 2].isnan().all()
 
 
-LEARNED = {
-    "LIF": ("tau", "v_threshold"),
-    "LIF-soft": ("tau", "v_threshold"),
-    "IF": ("v_threshold",),
-    "ParametricLIF": ("v_threshold",),
-    "ALIF": ("tau", "tau_adaptation", "adaptation", "v_threshold"),
-    "AdLIF": ("tau", "tau_adaptation", "a", "b", "v_threshold"),
-    "AdLIF-Euler": ("tau", "tau_adaptation", "a", "b", "v_threshold"),
-    "CubaLIF": ("tau", "tau_synapse", "v_threshold"),
-    "LI": ("tau",),
-}
+@every_spiking_neuron
+def test_a_neuron_that_met_infinity_fires(neuron, backend):
+    outputs, _ = run(made(neuron), spoilt(INF))
+    spikes, v = outputs[0], outputs[-len(neuron.parts or "v")]
+    assert spikes.isfinite().all() and spikes[10, 1, 2] == 1
+    if neuron.owner in ("CubaLIF", "cuba_lif"):  # the synaptic current stays infinite
+        assert (spikes[10:, 1, 2] == 1).all()
+    elif neuron.name in ("LIF-soft", "lif"):
+        assert (spikes[10:, 1, 2] == 1).all() and v[1, 2] == INF
+    elif neuron.name in ("ALIF", "adlif-Euler"):  # a soft reset, and an adaptation that follows: infinity less infinity
+        assert not v[1, 2].isfinite()
+    else:
+        equal(outputs, run(made(neuron), spoilt(1e4))[0])  # a hard reset forgets what made the neuron fire
+
+
+@pytest.mark.parametrize("neuron", [n for n in NEURONS if n not in SPIKING], ids=str)
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_an_integrator_keeps_what_it_met(neuron, backend, value):
+    (v, last), _ = run(made(neuron), spoilt(value))
+    equal(v[10:, 1, 2], torch.full((T - 10,), value))
+    assert (~last.isfinite()).nonzero().tolist() == [[1, 2]]
 
 
 @every_layer
 @pytest.mark.parametrize("value", [NAN, INF])
 def test_a_spoilt_current_does_not_reach_what_other_neurons_learn(neuron, backend, value):
     layer = made(neuron, size=N, trainable=LEARNED[neuron.name])
-    x = currents()
-    grads = []
-    for spoilt in (x.clone(), x):
-        spoilt[10, 1, 2] = value if spoilt is not x else x[10, 1, 2]
-        grads.append(torch.autograd.grad(loss(tensors(layer(spoilt))), list(layer.parameters())))
+    parameters = list(layer.parameters())
+    grads = [torch.autograd.grad(loss(tensors(layer(x))), parameters) for x in (spoilt(value), currents())]
     kept = torch.arange(N) != 2
     assert len(grads[0]) == len(LEARNED[neuron.name]) + (neuron.name == "ParametricLIF")
     for ours, theirs in zip(*grads, strict=True):
@@ -275,35 +327,11 @@ def test_a_spoilt_current_does_not_reach_what_other_neurons_learn(neuron, backen
         assert theirs.isfinite().all()
 
 
-@every_neuron
-def test_an_infinite_current(neuron, backend):
-    """Drives a neuron to fire; a hard reset then ends it, and the neuron goes on as if it had fired for any other cause."""
-    x = currents()
-    x[10, 1, 2] = INF
-    outputs, _ = run(made(neuron), x)
-    spikes, v = outputs[0], outputs[-len(neuron.parts or "v")]
-    if neuron.owner in ("LI", "li"):
-        assert spikes[10:, 1, 2].isposinf().all()
-        return
-    assert spikes[10, 1, 2] == 1 and spikes.isfinite().all()
-    if neuron.owner in ("CubaLIF", "cuba_lif"):  # the synaptic current stays infinite
-        assert (spikes[10:, 1, 2] == 1).all()
-    elif neuron.name in ("LIF", "IF", "ParametricLIF", "lif-hard", "alif", "AdLIF", "AdLIF-Euler", "adlif"):
-        finite = x.clone()
-        finite[10, 1, 2] = 1e4
-        if not neuron.owner.lower().startswith("adlif"):  # it follows the membrane before its reset... only after it
-            expected, _ = run(made(neuron), finite)
-            equal(outputs, expected)
-        assert v.isfinite().all()
-
-
 WRONG_X = [
     (torch.zeros(T, B, N, dtype=torch.int64), TypeError, r"x is torch\.int64"),
     (torch.zeros(T, B, N, dtype=torch.uint8), TypeError, r"x is torch\.uint8"),
     (torch.zeros(T, B, N, dtype=torch.bool), TypeError, r"x is torch\.bool"),
     (torch.zeros(T, B, N, dtype=torch.complex64), TypeError, r"x is torch\.complex64"),
-    ([[[0.0] * N] * B] * T, TypeError, "x must be a tensor .*got list"),
-    (None, TypeError, "x must be a tensor .*got NoneType"),
     (torch.zeros(N), ValueError, rf"x has shape \[{N}\]; expected \[T, B, "),
     (torch.zeros(()), ValueError, r"x has shape \[\]; expected \[T, B, "),
 ]
@@ -313,6 +341,13 @@ WRONG_X = [
 @pytest.mark.parametrize(("x", "error", "message"), WRONG_X, ids=[m for _, _, m in WRONG_X])
 def test_what_is_no_current(neuron, x, error, message):
     with pytest.raises(error, match=f"{neuron.owner}: {message}"):
+        made(neuron)(x)
+
+
+@every_neuron
+@pytest.mark.parametrize("x", [None, 1.0, [[[0.0]]], (torch.zeros(T, B, N),), np.zeros((T, B, N))], ids=kind)
+def test_what_is_no_tensor(neuron, x):
+    with pytest.raises(TypeError, match=rf"{neuron.owner}: x must be a tensor \[T, B, .*\], got {kind(x)}"):
         made(neuron)(x)
 
 
@@ -352,40 +387,58 @@ def test_a_state_of_another_batch_dtype_device_or_kind(neuron, case):
 
 @every_neuron
 def test_every_part_of_a_state_is_looked_at(neuron):
+    wrong = {
+        rf"has shape \[1, {N}\]": torch.zeros(1, N),
+        r"is torch\.float64": torch.zeros(B, N, dtype=torch.float64),
+        "is on meta, x is on cpu": torch.zeros(B, N, device="meta"),
+    }
     for n, part in enumerate(neuron.parts):
-        state = list(neuron.new_state(B, N))
-        state[n] = torch.zeros(1, N)
-        with pytest.raises(ValueError, match=rf"{neuron.owner}: state\.{part} has shape \[1, {N}\]"):
-            made(neuron)(torch.zeros(T, B, N), tuple(state))
+        for message, tensor in wrong.items():
+            state = list(neuron.new_state(B, N))
+            state[n] = tensor
+            with pytest.raises((ValueError, TypeError), match=rf"{neuron.owner}: state\.{part} {message}"):
+                made(neuron)(torch.zeros(T, B, N), tuple(state))
 
 
 def test_a_state_of_another_neuron():
     x = torch.zeros(T, B, N)
-    _, lif = LIF()(x)
-    _, cuba = CubaLIF()(x)
-    _, euler = AdLIF(symplectic=False)(x)
-    _, recurrent = Recurrent(LIF(), N)(x)
-    for layer, state in ((CubaLIF(), lif), (CubaLIF(), euler), (LIF(), cuba), (AdLIF(), euler), (LIF(), recurrent)):
-        with pytest.raises(TypeError, match=f"{type(layer).__name__}: .*state must be"):
-            layer(x, state)
-    for state in (lif, euler, (lif,), [lif, lif], (lif, None)):
-        with pytest.raises(TypeError, match="Recurrent: state must be None or the pair"):
-            Recurrent(LIF(), N)(x, state)
-    for last, message in (
-        (torch.zeros(B + 1, N), r"last output has shape"),
-        (x[0].to("meta"), "is on meta, x is on cpu"),
+    lif, cuba, adlif, euler, recurrent = (
+        layer(x)[1] for layer in (LIF(), CubaLIF(), AdLIF(), AdLIF(symplectic=False), Recurrent(LIF(), N))
+    )
+    for layer, states in {
+        LIF(): (cuba, adlif, recurrent),
+        CubaLIF(): (lif, euler),
+        AdLIF(): (lif, euler),
+        AdLIF(symplectic=False): (lif, adlif),
+        Recurrent(LIF(), N): (lif, euler, (lif,), [lif, lif], (lif, None)),
+    }.items():
+        for state in states:
+            with pytest.raises(TypeError, match=rf"{kind(layer)}: state must be .*"):
+                layer(x, state)
+
+
+def test_the_state_of_a_recurrent_layer():
+    x, layer = torch.zeros(T, B, N), Recurrent(LIF(), N)
+    v, sent = layer(x)[1]
+    for state, message in (
+        (
+            (v, sent[:1]),
+            rf"Recurrent: the state's last output has shape \[1, {N}\], but x of shape .* needs \[{B}, {N}\]",
+        ),
+        ((v, sent.to("meta")), "Recurrent: the state is on meta, x is on cpu"),
+        ((v[:1], sent), rf"LIF: state has shape \[1, {N}\]"),
+        ((v.to("meta"), sent), "LIF: state is on meta, x is on cpu"),
     ):
-        with pytest.raises(ValueError, match=f"Recurrent: .*{message}"):
-            Recurrent(LIF(), N)(x, (lif, last))
-    with pytest.raises(ValueError, match=r"LIF: state has shape \[1, 4\]"):
-        Recurrent(LIF(), N)(x, (lif[:1], x[0]))
+        with pytest.raises(ValueError, match=message):
+            layer(x, state)
 
 
 @every_layer
 def test_parameters_on_another_device(neuron):
-    layer = made(neuron, size=N, trainable=LEARNED[neuron.name]).to("meta")
-    with pytest.raises(ValueError, match=rf"{neuron.owner}: \w+ is on meta, x is on cpu; move one of them"):
-        layer(torch.zeros(T, B, N))
+    layer = made(neuron, size=N, trainable=LEARNED[neuron.name])
+    for there, here in (("cpu", "meta"), ("meta", "cpu")):
+        with pytest.raises(ValueError, match=rf"{neuron.owner}: \w+ is on {there}, x is on {here}; move one of them"):
+            layer.to(there)(torch.zeros(T, B, N, device=here))
 
 
 def given(neuron: Neuron) -> list[str]:
@@ -432,9 +485,10 @@ def test_dtypes_may_mix_where_nothing_is_lost(neuron, dtype):
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         readout = neuron.owner in ("LI", "li")
         assert [y.dtype for y in ours] == [wide if readout else dtype, *[wide for _ in ours[1:]]]
-    if dtype == torch.float64:
-        with pytest.raises(TypeError, match=rf"{neuron.owner}: .* is torch\.float32, .* kept in torch\.float64"):
-            made(neuron)(x, neuron.new_state(B, N))
+    if dtype != torch.float32:
+        message = rf"{neuron.owner}: .* beside x of {dtype} it is kept in {wide}"
+        with pytest.raises(TypeError, match=message):
+            made(neuron)(x, neuron.new_state(B, N, dtype=torch.float32 if wide == torch.float64 else dtype))
 
 
 TIME_CONSTANTS = [
@@ -482,11 +536,9 @@ def test_parameters_of_the_wrong_size(neuron):
     for size in (0, -1, (3, 0)):
         with pytest.raises(ValueError, match=rf"{owner}: size=.* must hold positive"):
             made(neuron, size=size)
-    for arguments in ({"size": 3}, {parameter: torch.full((3,), 2.0)}, {"size": (2, 3)}):
-        size = list(arguments["size"]) if isinstance(arguments.get("size"), tuple) else [3]
+    for arguments in ({"size": 3}, {parameter: torch.full((3,), 2.0)}, {"size": (1, N)}):
         with pytest.raises(ValueError, match=rf"{owner}: x of shape \[{T}, {B}, {N}\] has features \[{N}\], but size="):
             made(neuron, **arguments)(torch.zeros(T, B, N))
-        assert size
     with pytest.raises(ValueError, match=rf"{owner}: x of shape \[{T}, {B}\] has features \[\], but size=\[{N}\]"):
         made(neuron, size=N)(torch.zeros(T, B))
 
@@ -498,11 +550,44 @@ def test_one_value_broadcasts(neuron):
 
 
 @pytest.mark.parametrize("neuron", RECURRENT, ids=str)
-def test_a_recurrent_layer_of_another_size(neuron):
+def test_currents_that_do_not_fit_recurrent_weights(neuron):
     for shape in ((T, B, N + 1), (T, B, 1), (T, B), (T, B, 1, N)):
         with pytest.raises(ValueError, match=rf"Recurrent: x has shape .*; expected \[T, B, {N}\]"):
             made(neuron)(torch.zeros(shape))
     with pytest.raises(TypeError, match=r"Recurrent: x is torch\.float64, the weights are torch\.float32"):
         made(neuron)(torch.zeros(T, B, N, dtype=torch.float64))
-    with pytest.raises((ValueError, RuntimeError), match="meta"):
-        made(neuron)(torch.zeros(T, B, N, device="meta"))
+
+
+@not_yet
+@pytest.mark.parametrize("x", [None, [[[0.0]]], np.zeros((T, B, N))], ids=kind)
+def test_what_is_no_tensor_to_a_recurrent_layer(x):
+    with pytest.raises(TypeError, match=rf"Recurrent: x must be a tensor \[T, B, {N}\], got {kind(x)}"):
+        Recurrent(LIF(), N)(x)
+
+
+@not_yet
+@pytest.mark.parametrize(("there", "here"), [("cpu", "meta"), ("meta", "cpu")])
+def test_recurrent_weights_on_another_device(there, here):
+    layer = Recurrent(LIF(), N).to(there)
+    with pytest.raises(ValueError, match=f"Recurrent: x is on {here}, the weights are on {there}"):
+        layer(torch.zeros(T, B, N, device=here))
+
+
+@not_yet
+@pytest.mark.parametrize(
+    ("neuron", "other"), [(CubaLIF(), ALIF()), (ALIF(), CubaLIF()), (Recurrent(LIF(), N), CubaLIF())]
+)
+def test_a_state_of_another_neuron_with_as_many_parts(neuron, other):
+    x = torch.zeros(T, B, N)
+    with pytest.raises(TypeError, match=f"{kind(neuron)}: state must be"):
+        neuron(x, other(x)[1])
+
+
+@not_yet
+@pytest.mark.parametrize(
+    "call", [lambda x, p: functional.lif(x, decay=p), lambda x, p: LIF(2 + p)(x)], ids=["lif", "LIF"]
+)
+def test_complex_parameters(call):
+    """Today they lose their imaginary part in silence."""
+    with pytest.raises(TypeError, match="complex"):
+        call(torch.zeros(T, B, N), torch.full((N,), 0.5 + 1j))

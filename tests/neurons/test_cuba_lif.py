@@ -67,19 +67,10 @@ def test_copies_and_prints():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tau_synapse": 1.0}, r"CubaLIF: tau_synapse=1\.0 steps must be above 1"),
         ({"v_threshold": 0.0}, r"CubaLIF: v_threshold=0\.0 must be above"),
         ({"trainable": ("a",), "size": 2}, "it can hold tau, tau_synapse, v_threshold"),
-        ({"tau": torch.full((3,), 2.0), "tau_synapse": torch.full((2,), 2.0)}, r"tau_synapse has shape \[2\]"),
     ],
 )
 def test_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         CubaLIF(**arguments)
-
-
-def test_refuses_a_state_of_another_batch():
-    with pytest.raises(ValueError, match=r"CubaLIF: state.v has shape \[1, 3\]"):
-        CubaLIF()(torch.zeros(4, 2, 3), (torch.zeros(1, 3), torch.zeros(2, 3)))
-    with pytest.raises(TypeError, match=r"CubaLIF: state must be None or the tensors \(v, i\)"):
-        CubaLIF()(torch.zeros(4, 2, 3), torch.zeros(2, 3))
