@@ -356,7 +356,7 @@ def wrong_states(neuron: Neuron) -> list[tuple[Any, type, str]]:
     first = f"{neuron.state}.v" if neuron.parts else neuron.state
     fields = ", ".join(neuron.parts)
     shape = rf"{first} has shape \[{{}}\], but x of shape \[{T}, {B}, {N}\] needs \[{B}, {N}\]; a state belongs to one"
-    kind = rf"state must be None or the tensors \({fields}\), got" if neuron.parts else "must be a tensor"
+    other = rf"state must be None or the tensors \({fields}\), got" if neuron.parts else "must be a tensor"
     several = neuron.new_state(B, N) if neuron.parts else (torch.zeros(B, N), torch.zeros(B, N))
     return [
         (neuron.new_state(B + 1, N), ValueError, shape.format(f"{B + 1}, {N}")),
@@ -368,12 +368,12 @@ def wrong_states(neuron: Neuron) -> list[tuple[Any, type, str]]:
         (neuron.new_state(B, N, dtype=torch.bfloat16), TypeError, rf"{first} is torch\.bfloat16, .* in torch\.float32"),
         (neuron.new_state(B, N, dtype=torch.int64), TypeError, rf"{first} is torch\.int64"),
         (neuron.new_state(B, N, device="meta"), ValueError, f"{first} is on meta, x is on cpu"),
-        (torch.zeros(B, N) if neuron.parts else several, TypeError, kind),
-        ((*several, torch.zeros(B, N)), TypeError, kind),
-        ([*several], TypeError, kind),
-        (0.0, TypeError, kind),
-        (several[:1], TypeError, kind),
-        ((None, *several[1:]), TypeError, kind),
+        (torch.zeros(B, N) if neuron.parts else several, TypeError, other),
+        ((*several, torch.zeros(B, N)), TypeError, other),
+        ([*several], TypeError, other),
+        (0.0, TypeError, other),
+        (several[:1], TypeError, other),
+        ((None, *several[1:]), TypeError, other),
     ]
 
 
@@ -413,7 +413,7 @@ def test_a_state_of_another_neuron():
         Recurrent(LIF(), N): (lif, euler, (lif,), [lif, lif], (lif, None)),
     }.items():
         for state in states:
-            with pytest.raises(TypeError, match=rf"{kind(layer)}: state must be .*"):
+            with pytest.raises(TypeError, match=rf"{kind(layer)}: state must be"):
                 layer(x, state)
 
 
@@ -421,10 +421,7 @@ def test_the_state_of_a_recurrent_layer():
     x, layer = torch.zeros(T, B, N), Recurrent(LIF(), N)
     v, sent = layer(x)[1]
     for state, message in (
-        (
-            (v, sent[:1]),
-            rf"Recurrent: the state's last output has shape \[1, {N}\], but x of shape .* needs \[{B}, {N}\]",
-        ),
+        ((v, sent[:1]), rf"Recurrent: the state's last output has shape \[1, {N}\], but x .* needs \[{B}, {N}\]"),
         ((v, sent.to("meta")), "Recurrent: the state is on meta, x is on cpu"),
         ((v[:1], sent), rf"LIF: state has shape \[1, {N}\]"),
         ((v.to("meta"), sent), "LIF: state is on meta, x is on cpu"),
@@ -447,22 +444,16 @@ def given(neuron: Neuron) -> list[str]:
     return [*names, "threshold"] if neuron.owner != "li" else [*names, "gain", "bias"]
 
 
-def called(neuron: Neuron, knob: str) -> str:
-    """How an error names the knob."""
-    return "reset" if knob == "reset_to" else knob
-
-
 @pytest.mark.parametrize("neuron", FUNCTIONS, ids=str)
 def test_knobs_that_do_not_fit(neuron):
     x = torch.zeros(T, B, N)
     for knob in given(neuron):
-        named = f"{neuron.owner}: {called(neuron, knob)}"
+        named = rf"{neuron.owner}: {'reset' if knob == 'reset_to' else knob}\w*"
         with pytest.raises(ValueError, match=f"{named} is on meta, x is on cpu"):
             made(neuron, **{knob: torch.zeros(N, device="meta")})(x)
         for shape in ((N + 1,), (B, N), (1, N), (2, 1)):  # a knob never enlarges the features
-            with pytest.raises(
-                ValueError, match=rf"{named} has shape \[{str(shape)[1:-1].strip(',')}\], which does not"
-            ):
+            listed = ", ".join(map(str, shape))
+            with pytest.raises(ValueError, match=rf"{named} has shape \[{listed}\], which does not broadcast"):
                 made(neuron, **{knob: torch.full(shape, 0.5)})(x)
         with pytest.raises(ValueError, match=f"{named} is NaN"):
             made(neuron, **{knob: NAN})(x)
@@ -512,9 +503,9 @@ def test_time_constants_of_at_most_one_step(neuron, name, tau):
     for one_of_many in (torch.tensor([2.0, tau]), torch.tensor([2.0, tau], dtype=torch.float64)):
         with pytest.raises(ValueError, match=rf"{neuron.__name__}: {name} must be above 1 step .*for every neuron"):
             neuron(**{name: one_of_many})
-    if "tau" in LEARNED[neuron.__name__]:
+    if name in LEARNED[neuron.__name__]:
         with pytest.raises(ValueError, match=rf"{neuron.__name__}: {name} must be above 1 step"):
-            neuron(**{name: tau}, size=2, trainable=("tau" if name == "init_tau" else name,))
+            neuron(**{name: tau}, size=2, trainable=(name,))
 
 
 @pytest.mark.parametrize(("neuron", "name"), TIME_CONSTANTS)
