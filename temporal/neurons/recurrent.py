@@ -85,6 +85,16 @@ class Recurrent(nn.Module):
                 y = y.where(valid_steps(lengths, len(y)).unsqueeze(2), 0.0)
         return y, RecurrentState(inner, _last(y, sent, lengths))
 
+    @property
+    def memory(self) -> str:
+        """What its neurons keep for the backward pass."""
+        return getattr(self.neuron, "memory", "save")
+
+    @property
+    def truncate(self) -> int | None:
+        """After how many steps gradients end."""
+        return getattr(self.neuron, "truncate", None)
+
     def extra_repr(self) -> str:
         return f"size={self.size}"
 
