@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["empty", "empty_cache"]
+__all__ = ["empty", "empty_cache", "workspace"]
 
 _WORTH = 1 << 20  # bytes; below, the allocator keeps its pages itself
 _SLACK = 1.25  # how much larger than needed a piece may be
@@ -24,6 +24,7 @@ _ALIGNMENT = 64  # bytes: a line of the cache, and the widest vector
 _idle: deque[np.ndarray] = deque()  # longest unused first
 _returned: deque[np.ndarray] = deque()  # filled by finalizers, which run at any moment, also while the lock is held
 _lock = threading.Lock()
+_own = threading.local()
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -46,6 +47,19 @@ def empty_cache() -> None:
     with _lock:
         _returned.clear()
         _idle.clear()
+
+
+def workspace(*sizes: int) -> list[np.ndarray]:
+    """Arrays of so many float32 for this thread to work in until it asks again; whatever was there is there."""
+    total = sum(sizes)
+    array = getattr(_own, "array", None)
+    if array is None or array.size < total:
+        array = _own.array = np.empty(total, np.float32)
+    parts, first = [], 0
+    for size in sizes:
+        parts.append(array[first : first + size])
+        first += size
+    return parts
 
 
 def _taken(size: int) -> np.ndarray:

@@ -24,6 +24,9 @@ def share(task: Callable[[int, int], object], count: int, grain: int) -> None:
     The number of threads is torch's (``torch.set_num_threads``), which is 1 in a data loader's worker. The calling
     thread takes a share too. An exception of any share is raised here, after all have ended.
     """
+    if count < 2 * grain:  # a step of a stream must not wait for what follows
+        task(0, count)
+        return
     parts = max(1, min(torch.get_num_threads(), count // max(1, grain)))
     edges = [count * part // parts for part in range(parts + 1)]
     others: list[Future] = []

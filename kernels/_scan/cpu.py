@@ -9,6 +9,7 @@ Currents and gradients are read where they are if neurons lie side by side, samp
 """
 
 import logging
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -21,7 +22,7 @@ import torch
 from numba.core import event
 from torch import Tensor
 
-from .._memory import empty
+from .._memory import empty, workspace
 from .._threads import share
 from . import _loops
 from ._slopes import SLOPES
@@ -66,7 +67,7 @@ class Compiled:
         blocks = -(-steps // every) if every else 0
         spikes = empty(x.shape, x.dtype)
         membranes = empty((steps if v_sequence else 0, *shape), torch.float32)
-        last = [empty(shape, torch.float32) for _ in state]
+        last = [torch.empty(shape) for _ in state]
         checkpoints = [empty((blocks, *shape), torch.float32) for _ in state]
         current, x_step = _rows_of(x)
         numbers, rows = _knobs(knobs, shape[1:])
@@ -80,7 +81,7 @@ class Compiled:
         )  # fmt: skip
 
         def task(first: int, stop: int) -> None:
-            run(*arguments, empty((space,), torch.float32).numpy(), first, stop)
+            run(*arguments, *workspace(space), first, stop)
 
         _share(task, shape, steps, feedback is not None)
         return spikes, membranes, self.family.state(*last), self.family.state(*checkpoints)
@@ -107,7 +108,7 @@ class Compiled:
         states, learns = len(checkpoints), any(needs)
         nothing = torch.zeros(shape)
         grad_x = empty(x.shape, x.dtype)
-        grad_state = [empty(shape, torch.float32) for _ in checkpoints]
+        grad_state = [torch.empty(shape) for _ in checkpoints]
         sums = empty((len(knobs), neurons), torch.float32) if learns else None
         grads, grad_step = _rows_of(nothing.expand(x.shape) if grad_spikes is None else grad_spikes)
         current, x_step = _rows_of(x)
@@ -127,8 +128,7 @@ class Compiled:
         )  # fmt: skip
 
         def task(first: int, stop: int) -> None:
-            w, traces = (empty((size,), torch.float32).numpy() for size in (space, height * min(every, steps)))
-            run(*arguments, w, traces, first, stop)
+            run(*arguments, *workspace(space, height * min(every, steps)), first, stop)
 
         _share(task, shape, steps, feedback is not None)
         grad_knobs = [
@@ -149,7 +149,7 @@ class Compiled:
 
 def _knobs(knobs: Any, features: Sequence[int]) -> tuple[tuple | None, tuple | None]:
     """Numbers for all neurons, or rows with one value, or one for each feature."""
-    if all(knob.numel() == 1 for knob in knobs):
+    if all(not knob.dim() for knob in knobs):
         return tuple(np.float32(knob.item()) for knob in knobs), None
     return None, tuple(_flat(k.reshape(1) if k.numel() == 1 else k.expand(features)) for k in knobs)
 
@@ -157,7 +157,7 @@ def _knobs(knobs: Any, features: Sequence[int]) -> tuple[tuple | None, tuple | N
 def _rows_of(x: Tensor) -> tuple[np.ndarray, int]:
     """A flat array with x[t] from t * distance on, and that distance; without a copy where there is such a one."""
     steps, neurons = x.shape[0], x.shape[1:].numel()
-    if not steps or not neurons or not x[0].is_contiguous():
+    if x.is_contiguous() or not x[0].is_contiguous():
         return _flat(x), neurons
     distance = x.stride(0) if steps > 1 else neurons
     return _flat(x.as_strided(((steps - 1) * distance + neurons,), (1,))), distance
@@ -172,7 +172,7 @@ def _feedback(feedback: Feedback | None) -> tuple[np.ndarray | None, np.ndarray 
 
 def _share(task: Callable[[int, int], None], shape: Sequence[int], steps: int, whole_samples: bool) -> None:
     """Let threads take ranges of neurons, or of whole samples."""
-    neurons = torch.Size(shape).numel()
+    neurons = math.prod(shape)
     if not whole_samples:
         share(task, neurons, _GRAIN // max(1, steps))
     elif neurons:
@@ -182,13 +182,15 @@ def _share(task: Callable[[int, int], None], shape: Sequence[int], steps: int, w
 
 def _lengths(lengths: Tensor | None, shape: Sequence[int]) -> tuple[np.ndarray | None, int]:
     """The samples' steps, and how many neurons a sample has."""
-    return None if lengths is None else lengths.numpy(), torch.Size(shape[1:]).numel()
+    return None if lengths is None else lengths.numpy(), math.prod(shape[1:])
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
     """A flat array of a tensor's elements, of the bits of 16-bit ones; without a copy where the tensor is contiguous."""
-    tensor = tensor.detach().contiguous().reshape(-1)
-    return (tensor.view(_BITS[tensor.dtype]) if tensor.dtype in _BITS else tensor).numpy()
+    tensor = tensor.detach()
+    if tensor.dtype in _BITS:
+        tensor = tensor.view(_BITS[tensor.dtype])
+    return tensor.numpy().reshape(-1)
 
 
 def _version(*equations: str) -> int:

@@ -91,7 +91,7 @@ class _Call:
         return y, ends
 
     def cut(self, start: int, grads: list[Any]) -> list[Any]:
-        """Gradients of a state between two blocks: none for the layers whose truncation ends there, of samples that go on."""
+        """Gradients of a state between two blocks: none, of samples that go on, for the layers whose truncation ends there."""
         owners = zip(self.ended.owners, grads, strict=True)
         return [self._ended_only(start, grad) if self.truncated[owner] else grad for owner, grad in owners]
 
