@@ -81,7 +81,8 @@ class Compiled:
         )  # fmt: skip
 
         def task(first: int, stop: int) -> None:
-            run(*arguments, *workspace(space), first, stop)
+            with workspace(space) as arrays:
+                run(*arguments, *arrays, first, stop)
 
         _share(task, shape, steps, feedback is not None)
         return spikes, membranes, self.family.state(*last), self.family.state(*checkpoints)
@@ -128,7 +129,8 @@ class Compiled:
         )  # fmt: skip
 
         def task(first: int, stop: int) -> None:
-            run(*arguments, *workspace(space, height * min(every, steps)), first, stop)
+            with workspace(space, height * min(every, steps)) as arrays:
+                run(*arguments, *arrays, first, stop)
 
         _share(task, shape, steps, feedback is not None)
         grad_knobs = [
