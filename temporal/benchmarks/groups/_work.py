@@ -23,7 +23,7 @@ from temporal.kernels._scan.reference import Reference
 from temporal.neurons import Recurrent
 
 __all__ = [
-    "MARGIN", "TOLERANCE", "Neuron", "Work", "distances", "if_there", "jelly_lif", "outputs_of", "product_floor", "stateless",
+    "MARGIN", "TOLERANCE", "Neuron", "Work", "distances", "if_there", "jelly_lif", "largest_error", "outputs_of", "product_floor", "stateless",
 ]  # fmt: skip
 
 Neuron = Callable[[Tensor], tuple[Tensor, ...]]  # currents [T, B, N] -> spikes, and what else is returned
@@ -99,14 +99,19 @@ class Work:
         return *(out.detach() for out in outputs), *torch.autograd.grad(outputs, wanted, [self.weight] * len(outputs))
 
     def error(self, result: Sequence[Tensor]) -> float:
-        """Largest error: of outputs, and of gradients relative to the largest gradient; NaN if one of them is."""
-        if [part.shape for part in result] != [part.shape for part in self.truth]:
-            return float("inf")
-        errors = []
-        for place, (part, true) in enumerate(zip(result, self.truth, strict=True)):
-            difference = (part.float() - true.float()).abs().max()
-            errors.append(difference if place < self.outputs else difference / true.abs().max())
-        return torch.stack(errors).max().item()  # Python's max would lose a NaN
+        """Of a result, see :func:`largest_error`."""
+        return largest_error(result, self.truth, self.outputs)
+
+
+def largest_error(result: Sequence[Tensor], truth: Sequence[Tensor], outputs: int) -> float:
+    """Of outputs, which come first, and of gradients relative to the largest gradient; NaN if one of them is."""
+    if [part.shape for part in result] != [part.shape for part in truth]:
+        return float("inf")
+    errors = []
+    for place, (part, true) in enumerate(zip(result, truth, strict=True)):
+        difference = (part.float() - true.float()).abs().max()
+        errors.append(difference if place < outputs else difference / true.abs().max())
+    return torch.stack(errors).max().item()  # Python's max would lose a NaN
 
 
 @torch.no_grad()
