@@ -23,7 +23,8 @@ from temporal.kernels._scan.reference import Reference
 from temporal.neurons import Recurrent
 
 __all__ = [
-    "MARGIN", "TOLERANCE", "Neuron", "Work", "distances", "if_there", "jelly_lif", "largest_error", "outputs_of", "product_floor", "stateless",
+    "MARGIN", "TOLERANCE", "Neuron", "Work", "distances", "if_there", "jelly_lif", "largest_error", "outputs_of",
+    "product_floor", "stateless",
 ]  # fmt: skip
 
 Neuron = Callable[[Tensor], tuple[Tensor, ...]]  # currents [T, B, N] -> spikes, and what else is returned

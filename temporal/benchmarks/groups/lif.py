@@ -48,8 +48,8 @@ def cases(quick: bool) -> list[Callable[[], Case]]:
     builders: list[Callable[[], Case]] = []
     for training in (False, True):
         builders.append(partial(_case, *sizes, training, quick, peers=True, compiled=not quick, default=True))
-    for training in (False, True):
-        builders += [partial(_case, T, 1, 64, training, quick, peers=True, line="small ", beside=REFERENCE) for T in small]
+    tiny = partial(_case, peers=True, line="small ", beside=REFERENCE)
+    builders += [partial(tiny, T, 1, 64, training, quick) for training in (False, True) for T in small]
     builders += [partial(_case, T, *lanes, True, quick, line="long ") for T in long]
     return builders
 

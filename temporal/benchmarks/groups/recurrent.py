@@ -94,7 +94,7 @@ def _snntorch(weight: Tensor) -> Neuron:
     node = snntorch.RLeaky(
         DECAY, linear_features=len(weight), spike_grad=surrogate.atan(ALPHA), reset_mechanism="zero", reset_delay=False
     )
-    node.recurrent = nn.Linear(*weight.shape, bias=False)
+    node.recurrent = nn.Linear(len(weight), len(weight), bias=False)
     node.recurrent.weight = nn.Parameter(weight.detach())
 
     def neuron(x: Tensor) -> tuple[Tensor]:
