@@ -132,15 +132,16 @@ def measure(
     return result
 
 
-def measure_memory(case: Case, name: str) -> Row:
-    """Check a contender, and if it is right, let it show its peak memory; to be run in a process of its own.
+def measure_memory(case: Case, name: str) -> int | None:
+    """The peak memory of a contender, which passed its check elsewhere; to be run in a process of its own.
 
-    The check's call comes first, so nothing is compiled, imported or allocated for good in the call that counts.
+    A first call compiles, imports and allocates what stays, so that the call that counts does not.
     """
-    row = _checked(case, name, case.contenders[name], "returning")
-    if row.status == "ok":
-        row.peak_bytes = peak_memory(case.contenders[name])  # type: ignore[arg-type]
-    return row
+    call = case.contenders[name]
+    if call is None:
+        return None
+    call()
+    return peak_memory(call)
 
 
 _SHARED = (

@@ -99,8 +99,11 @@ def _with_memory(row: Row, request: dict[str, Any], index: int) -> Row:
     """The row with its contender's peak memory, or what went wrong when that was measured."""
     if row.status != "ok" or row.allocator != "pinned":
         return row
-    _, (other,) = _in_own_process(request | {"allocator": "returning", "only": {index: (row.contender,)}})
-    return dataclasses.replace(row, peak_bytes=other.peak_bytes) if other.status == "ok" else other
+    try:
+        _, (peak,) = _in_own_process(request | {"allocator": "returning", "only": {index: (row.contender,)}})
+    except ChildProcessError as problem:  # killed for its memory, say
+        return Row(row.contender, "failed", row.allocator, message=str(problem))
+    return dataclasses.replace(row, peak_bytes=peak)
 
 
 def _in_own_process(request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:

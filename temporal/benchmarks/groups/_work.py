@@ -67,7 +67,7 @@ class Work:
     ) -> Work:
         """Draw normal currents for a layer, or for a function of the same membranes."""
         x = (torch.randn(*shape) * std + mean).to(dtype)
-        while (near := distances(layer, x, lengths).abs() < MARGIN).any():
+        while (near := distances(layer, x).abs() < MARGIN).any():
             x[near] += _NUDGE
         weight = torch.randn(*shape).to(dtype)
         exact = copy.deepcopy(layer).double()
@@ -116,7 +116,7 @@ def largest_error(result: Sequence[Tensor], truth: Sequence[Tensor], outputs: in
 
 
 @torch.no_grad()
-def distances(layer: nn.Module, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+def distances(layer: nn.Module, x: Tensor) -> Tensor:
     """Of every membrane from its threshold, before the reset, in float64 by the reference."""
     inner, feedback = layer, None
     x = x.double()
@@ -129,7 +129,7 @@ def distances(layer: nn.Module, x: Tensor, lengths: Tensor | None = None) -> Ten
     start = family.state(*(torch.full_like(x[0], rest) for rest in rests))
     rule = Rule(neuron.hard, neuron.strict, neuron.detach_reset, neuron.surrogate.name, neuron.surrogate.alpha)
     # With a checkpoint at every step there is the state that each step began with.
-    spikes, _, _, before = Reference(family).forward(x, start, knobs, feedback, lengths, rule, False, 1)
+    spikes, _, _, before = Reference(family).forward(x, start, knobs, feedback, None, rule, False, 1)
     if feedback is not None:
         x = x + torch.cat([feedback.sent[None], spikes[:-1]]) @ feedback.weight.t()
     return family.distance(knobs, family.charge(knobs, before, x))
@@ -154,13 +154,14 @@ def jelly_lif(tau: float, alpha: float, step_mode: str = "m") -> nn.Module:
 
 
 def stateless(node: nn.Module) -> Neuron:
-    """SpikingJelly's module, from rest at every call: its state would leak into the next batch, so users do it too."""
+    """SpikingJelly's module, reset after every call, as by its users: its state would leak into the next, and hold a graph."""
     stateful = [part for part in node.modules() if hasattr(part, "reset")]
 
     def neuron(x: Tensor) -> tuple[Tensor]:
+        spikes = node(x)
         for part in stateful:
             part.reset()  # type: ignore[operator]
-        return (node(x),)
+        return (spikes,)
 
     return neuron
 
