@@ -180,7 +180,7 @@ def _memory(row: Row, case: CaseResult) -> str:
     if row.peak_bytes is None:
         return ""
     base = next((other.peak_bytes for other in case.rows if other.contender == case.baseline), None)
-    return f"{row.peak_bytes / 1e6:.3g} MB" + (f" ({row.peak_bytes / base:.2f})" if base else "")
+    return f"{row.peak_bytes / 1e6:,.1f} MB" + (f" ({row.peak_bytes / base:.2f})" if base else "")
 
 
 def _ratio(ratio: Spread | None) -> str:

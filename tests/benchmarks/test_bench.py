@@ -346,7 +346,7 @@ def test_memory_has_a_column_where_it_was_measured(clock):
     assert text.count("| 7 |  |\n") == 1 and text.endswith("| 7 |  |")  # not told
     one.rows[0].peak_bytes, one.rows[2].peak_bytes = 2_000_000, 500_000
     text = _report._section(result)
-    assert "| 7 | 2 MB (1.00) |" in text and "| 7 | 0.5 MB (0.25) |" in text
+    assert "| 7 | 2.0 MB (1.00) |" in text and "| 7 | 0.5 MB (0.25) |" in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
     one.memory = False

@@ -154,7 +154,7 @@ def jelly_lif(tau: float, alpha: float, step_mode: str = "m") -> nn.Module:
 
 
 def stateless(node: nn.Module) -> Neuron:
-    """SpikingJelly's module, reset after every call, as by its users: its state would leak into the next, and hold a graph."""
+    """SpikingJelly's module, reset after every call, as by its users: its state would reach the next, and hold a graph."""
     stateful = [part for part in node.modules() if hasattr(part, "reset")]
 
     def neuron(x: Tensor) -> tuple[Tensor]:
