@@ -29,7 +29,7 @@ __all__ = [
 
 Neuron = Callable[[Tensor], tuple[Tensor, ...]]  # currents [T, B, N] -> spikes, and what else is returned
 
-MARGIN = 1e-5  # distance of every membrane from the threshold; float32 errs by less than 1e-6 here
+MARGIN = 1e-5  # distance of every membrane from the threshold; float32 errs by less than 2e-6 here
 # Spikes must be equal (a wrong one is an error of 1). Gradients sum a few steps' products in float32 (6e-8 each).
 TOLERANCE = 1e-5
 _NUDGE = 0.03125  # of a current whose membrane is too near; more than bfloat16 rounds away

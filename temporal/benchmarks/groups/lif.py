@@ -7,9 +7,8 @@ all must fire exactly the same spikes.
 Bytes a neuron-step, float32, that cannot be avoided with dense spikes. Inference: read x (4), write the spike (4).
 Training adds the backward pass: read x again, since nothing else holds the membrane (4), read the spikes' gradient (4),
 write x's (4). Together 8 and 20. Ours moves 1/2 more in training: the membrane of every 16th step (4/16), written and
-read. Neither pass reads the spikes, so spikes of one bit would save what is written, 4 - 1/8 bytes: 4 1/8 of 8, and
-16 1/8 of 20. A writer that does not go around the caches (none here does) also reads each line that it writes: 4 bytes
-more in inference, 8 in training. The floor's copy is free to do better.
+read. Neither pass reads the spikes, so packing them (a bit, not a float: 1/8 byte written, not 4) would leave 4 1/8 of 8
+and 16 1/8 of 20.
 
 Small calls stand beside the reference, which is their baseline. What a call costs before its first step is the time at
 T=1 less that of one step; a step takes a seventh of what T=8 takes longer than T=1.
