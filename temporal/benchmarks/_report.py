@@ -141,7 +141,7 @@ def _overhead(result: GroupResult, last: CaseResult) -> list[str]:
     for name, at_first in times[0].items():
         if at_first and (at_end := times[1].get(name)):
             step = max(0.0, (at_end.median - at_first.median) / (end - first))
-            told.append(f"{name} {time_text(at_first.median - step)}, then {time_text(step)} each")
+            told.append(f"{name} {time_text(max(0.0, at_first.median - step))}, then {time_text(step)} each")
     how = f"the time at 1 less that of one more, by the line from 1 to {end:g}"
     return [f"Overhead of a call, {label} ({how}): {'; '.join(told)}."] if told else []
 
