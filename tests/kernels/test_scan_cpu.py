@@ -221,7 +221,7 @@ def test_equals_the_reference(operator, kind, seed, steps, batch, features, x_vi
 def test_the_cases_here_fire_and_are_silent(operator):
     for kind in KINDS[operator]:
         spikes = forward("cpu", random_case(operator, kind, 1, 33, 3, (130,)))[0]
-        assert 0.03 < spikes.float().mean() < 0.7
+        assert 0.03 < spikes.float().mean() < 0.8
 
 
 @pytest.mark.parametrize("name", names())
