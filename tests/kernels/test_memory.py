@@ -302,9 +302,12 @@ print(*faults)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts page faults as Linux does")
 def test_a_training_loop_maps_no_fresh_pages(monkeypatch):
-    """In its steady state, with the system's allocator as it is: a count, not a time. A tensor here has 6400 pages."""
+    """In its steady state, with the system's allocator as it is: a count, not a time.
+
+    A tensor here has 6400 pages; the last eight steps together may map a tenth of one, for the interpreter's own objects.
+    """
     for variable in ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "LD_PRELOAD"):
         monkeypatch.delenv(variable, raising=False)
     result = subprocess.run([sys.executable, "-c", STEADY], capture_output=True, text=True, check=True)
     faults = [int(word) for word in result.stdout.split()]
-    assert faults[0] > 6400 and max(faults[4:]) < 64
+    assert faults[0] > 6400 and sum(faults[4:]) < 640

@@ -43,15 +43,17 @@ def feedback(size=3):
 
 # opcheck itself looks at .grad of the tensors it makes.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@every_operator
 @pytest.mark.parametrize(
-    ("backend", "hard", "v_sequence", "every", "recurrent", "ragged"),
-    [  # with the compiled kernels those that test_scan_cpu.py compiles too
-        ("reference", True, True, 1, False, True),
-        ("reference", False, True, 4, True, True),
-        ("reference", True, False, 16, True, False),
-        ("cpu", True, True, 4, False, False),
-        ("cpu", False, True, 16, True, True),
+    ("operator", "backend", "hard", "v_sequence", "every", "recurrent", "ragged"),
+    [  # compiled, those that test_scan_cpu.py compiles too
+        (lif, "reference", True, True, 1, False, True),
+        (lif, "cpu", True, True, 4, False, False),
+        (adaptive_late, "reference", True, False, 16, True, False),
+        *(
+            (operator, backend, False, True, 16, True, True)
+            for operator in OPERATORS
+            for backend in ("reference", "cpu")
+        ),
     ],
 )
 def test_opcheck(operator, backend, hard, v_sequence, every, recurrent, ragged):
