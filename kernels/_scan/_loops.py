@@ -68,6 +68,20 @@ def _copy(target, first, source, start, n):
 
 
 @register_jitable
+def _add(target, first, source, start, n):
+    to, origin = target[first:], source[start:]
+    for j in range(n):
+        to[j] += origin[j]
+
+
+@register_jitable
+def _widen(target, first, source, n):
+    to = target[first:]
+    for j in range(n):
+        to[j] = widen(source[j])
+
+
+@register_jitable
 def _clear(target, first, n):
     to = target[first:]
     for j in range(n):
@@ -134,8 +148,8 @@ def make_forward(family: Family, row: int, version: int):
 
     Arrays are flat, [steps, neurons] or [neurons]; x has any distance between steps. ``numbers`` holds the knobs, one for
     all neurons, or is None, and then ``rows`` has an array for each. ``one`` is a spike; ``membranes`` may be None, and so
-    may ``lengths`` and the recurrent ``weight``, [from, to], with ``sent``: with one of them a block lies within a sample of
-    ``features`` neurons, and with weights is one. ``streamed``: spikes go past the caches. ``w`` is workspace of ``row``
+    may ``lengths`` and the recurrent ``weight``, [from, to], with ``sent``; with weights a block is a sample of ``features``
+    neurons. ``streamed``: spikes go past the caches. ``w`` is workspace of ``row``
     floats a knob, a state, and one more. ``version`` stands in the cache's key, so that nothing compiled from other sources
     is loaded.
     """
@@ -152,11 +166,9 @@ def make_forward(family: Family, row: int, version: int):
         stage = np.empty(_STAGE, spikes.dtype)
         start, most = first, _even(stop - first, row)
         while start < stop:
-            n, until = min(most, stop - start), steps
-            if lengths is not None or weight is not None:
-                n = min(n, features - start % features)
-            if lengths is not None:
-                until = max(0, min(steps, lengths[start // features]))
+            n = min(most, stop - start)
+            if weight is not None:
+                n = features
             if rows is not None:
                 for k in range(knobs):
                     _fill(w, k * row, rows[k], start, n)
@@ -166,39 +178,44 @@ def make_forward(family: Family, row: int, version: int):
                 if every > 0 and t % every == 0:
                     for k in range(states):
                         _copy(checkpoints[k], t // every * neurons + start, w, (state + k) * row, n)
-                spikes_t = spikes[t * neurons + start :]
-                if t >= until:
-                    _clear(spikes_t, 0, n)
-                    if membranes is not None:
-                        _clear(membranes, t * neurons + start, n)
-                    continue
-                x_t = x[t * x_step + start :]
-                if weight is not None:
-                    for j in range(n):
-                        w[heard + j] = widen(x_t[j])
-                    if t == 0:
-                        _hear(w[heard:], sent[start:], weight, n)
-                    else:
-                        _hear(w[heard:], spikes[(t - 1) * neurons + start :], weight, n)
-                for begin in range(0, n, _STAGE):
-                    count, x_piece = min(_STAGE, n - begin), x_t[begin:]
-                    for k in range(count):
-                        j = begin + k
-                        if numbers is None:
-                            values = read(w, row, 0, knobs, j)
+                edge = 0
+                while edge < n:  # all neurons of the block, or those of one sample after the other
+                    here, m = t * neurons + start + edge, n - edge
+                    if lengths is not None:
+                        m = min(m, features - (start + edge) % features)
+                        if t >= lengths[(start + edge) // features]:
+                            _clear(spikes, here, m)
+                            if membranes is not None:
+                                _clear(membranes, here, m)
+                            edge += m
+                            continue
+                    x_t = x[t * x_step + start + edge :]
+                    if weight is not None:
+                        _widen(w, heard, x_t, n)
+                        if t == 0:
+                            _hear(w[heard:], sent[start:], weight, n)
                         else:
-                            values = numbers
-                        current = widen(x_piece[k])
-                        if weight is not None:
-                            current = w[heard + j]
-                        before = read(w, row, state, states, j)
-                        trace = charge(values, before, current)
-                        fired = _fires(distance(values, trace), strict)
-                        write(w, row, state, settle(values, before, trace, fired, hard), j)
-                        stage[k] = one if fired else one - one
-                    put(spikes, t * neurons + start + begin, stage, count, streamed)
-                if membranes is not None:
-                    _copy(membranes, t * neurons + start, w, state * row, n)
+                            _hear(w[heard:], spikes[here - neurons :], weight, n)
+                    for begin in range(0, m, _STAGE):
+                        count, x_piece = min(_STAGE, m - begin), x_t[begin:]
+                        for k in range(count):
+                            j = edge + begin + k
+                            if numbers is None:
+                                values = read(w, row, 0, knobs, j)
+                            else:
+                                values = numbers
+                            current = widen(x_piece[k])
+                            if weight is not None:
+                                current = w[heard + j]
+                            before = read(w, row, state, states, j)
+                            trace = charge(values, before, current)
+                            fired = _fires(distance(values, trace), strict)
+                            write(w, row, state, settle(values, before, trace, fired, hard), j)
+                            stage[k] = one if fired else one - one
+                        put(spikes, here + begin, stage, count, streamed)
+                    if membranes is not None:
+                        _copy(membranes, here, w, state * row + edge, m)
+                    edge += m
             for k in range(states):
                 _copy(lasts[k], start, w, (state + k) * row, n)
             start += n
@@ -235,11 +252,9 @@ def make_backward(family: Family, slope, row: int, version: int):
             height += (states + 1) * row
         start, most = first, _even(stop - first, row)
         while start < stop:
-            n, until = min(most, stop - start), steps
-            if lengths is not None or weight is not None:
-                n = min(n, features - start % features)
-            if lengths is not None:
-                until = max(0, min(steps, lengths[start // features]))
+            n = min(most, stop - start)
+            if weight is not None:
+                n = features
             if rows is not None:
                 for k in range(knobs):
                     _fill(w, k * row, rows[k], start, n)
@@ -250,79 +265,98 @@ def make_backward(family: Family, slope, row: int, version: int):
                     _clear(w, (total + k) * row, n)
             if weight is not None:
                 _clear(w, echo, n)
-            for t in range(until, steps):
-                _clear(grad_x, t * neurons + start, n)
-            for begin in range((until - 1) // every * every, -1, -every):
-                end = min(begin + every, until)
+            for begin in range((steps - 1) // every * every, -1, -every):
+                end = min(begin + every, steps)
                 for k in range(states):
                     _copy(w, (state + k) * row, checkpoints[k], begin // every * neurons + start, n)
                 for t in range(begin, end):  # take these steps once more, and keep what they leave behind
-                    x_t = x[t * x_step + start :]
                     trace_t = traces[(t - begin) * height :]
-                    if weight is not None:
-                        for j in range(n):
-                            w[heard + j] = widen(x_t[j])
-                        if t == 0:
-                            _hear(w[heard:], sent[start:], weight, n)
-                        else:
-                            _hear(w[heard:], spikes[(t - 1) * neurons + start :], weight, n)
-                    for j in range(n):
-                        if numbers is None:
-                            values = read(w, row, 0, knobs, j)
-                        else:
-                            values = numbers
-                        current = widen(x_t[j])
+                    edge = 0
+                    while edge < n:
+                        here, m = t * neurons + start + edge, n - edge
+                        if lengths is not None:
+                            m = min(m, features - (start + edge) % features)
+                            if t >= lengths[(start + edge) // features]:
+                                edge += m
+                                continue
+                        x_t = x[t * x_step + start + edge :]
                         if weight is not None:
-                            current = w[heard + j]
-                        before = read(w, row, state, states, j)
-                        trace = charge(values, before, current)
-                        write(trace_t, row, 0, trace, j)
-                        if sums is not None:
-                            write(trace_t, row, traced, before, j)
-                            trace_t[heard_before * row + j] = current
-                        fired = _fires(distance(values, trace), strict)
-                        write(w, row, state, settle(values, before, trace, fired, hard), j)
+                            _widen(w, heard, x_t, n)
+                            if t == 0:
+                                _hear(w[heard:], sent[start:], weight, n)
+                            else:
+                                _hear(w[heard:], spikes[here - neurons :], weight, n)
+                        for k in range(m):
+                            j = edge + k
+                            if numbers is None:
+                                values = read(w, row, 0, knobs, j)
+                            else:
+                                values = numbers
+                            current = widen(x_t[k])
+                            if weight is not None:
+                                current = w[heard + j]
+                            before = read(w, row, state, states, j)
+                            trace = charge(values, before, current)
+                            write(trace_t, row, 0, trace, j)
+                            if sums is not None:
+                                write(trace_t, row, traced, before, j)
+                                write(trace_t, row, heard_before, (current,), j)
+                            fired = _fires(distance(values, trace), strict)
+                            write(w, row, state, settle(values, before, trace, fired, hard), j)
+                        edge += m
                 for t in range(end - 1, begin - 1, -1):
-                    if grad_membranes is not None:
-                        from_outside = grad_membranes[t * neurons + start :]
-                        for j in range(n):
-                            w[carry * row + j] += from_outside[j]
-                    grad_t, trace_t = grads[t * grad_step + start :], traces[(t - begin) * height :]
-                    grad_x_t = grad_x[t * neurons + start :]
-                    for j in range(n):
-                        if numbers is None:
-                            values = read(w, row, 0, knobs, j)
-                        else:
-                            values = numbers
-                        trace = read(trace_t, row, 0, traced, j)
-                        if sums is None:
-                            before, current = read(w, row, state, states, j), _ZERO  # nothing depends on their values
-                        else:
-                            before = read(trace_t, row, traced, states, j)
-                            (current,) = read(trace_t, row, heard_before, 1, j)
-                        grad_fired = widen(grad_t[j])
-                        if weight is not None:
-                            grad_fired += w[echo + j]
-                        u = distance(values, trace)
-                        to_x, to_before, to_knobs = back(
-                            values, before, trace, _fires(u, strict), slope(alpha, u), current, grad_fired,
-                            read(w, row, carry, states, j), hard, attached,
-                        )  # fmt: skip
-                        write(w, row, carry, to_before, j)
-                        if weight is not None:
-                            w[heard + j] = to_x
-                        grad_x_t[j] = narrow(to_x, grad_x_t[j])
-                        if sums is not None:
-                            accumulate(w, row, total, to_knobs, j)
+                    trace_t = traces[(t - begin) * height :]
                     cut = truncate > 0 and t > 0 and t % truncate == 0
-                    if cut:
-                        for k in range(states):
-                            _clear(w, (carry + k) * row, n)
-                    if weight is not None:
+                    edge = 0
+                    while edge < n:
+                        here, m = t * neurons + start + edge, n - edge
+                        if lengths is not None:
+                            m = min(m, features - (start + edge) % features)
+                            if t >= lengths[(start + edge) // features]:
+                                _clear(grad_x, here, m)
+                                edge += m
+                                continue
+                        if grad_membranes is not None:
+                            _add(w, carry * row + edge, grad_membranes, here, m)
+                        grad_t, grad_x_t = grads[t * grad_step + start + edge :], grad_x[here:]
+                        for k in range(m):
+                            j = edge + k
+                            if numbers is None:
+                                values = read(w, row, 0, knobs, j)
+                            else:
+                                values = numbers
+                            trace = read(trace_t, row, 0, traced, j)
+                            if sums is None:
+                                before, current = (
+                                    read(w, row, state, states, j),
+                                    _ZERO,
+                                )  # nothing depends on their values
+                            else:
+                                before = read(trace_t, row, traced, states, j)
+                                (current,) = read(trace_t, row, heard_before, 1, j)
+                            grad_fired = widen(grad_t[k])
+                            if weight is not None:
+                                grad_fired += w[echo + j]
+                            u = distance(values, trace)
+                            to_x, to_before, to_knobs = back(
+                                values, before, trace, _fires(u, strict), slope(alpha, u), current, grad_fired,
+                                read(w, row, carry, states, j), hard, attached,
+                            )  # fmt: skip
+                            write(w, row, carry, to_before, j)
+                            if weight is not None:
+                                w[heard + j] = to_x
+                            grad_x_t[k] = narrow(to_x, grad_x_t[k])
+                            if sums is not None:
+                                accumulate(w, row, total, to_knobs, j)
                         if cut:
-                            _clear(w, echo, n)
-                        else:
-                            _echo(w[echo:], w[heard:], weight_back, n)
+                            for k in range(states):
+                                _clear(w, (carry + k) * row + edge, m)
+                        if weight is not None:
+                            if cut:
+                                _clear(w, echo, n)
+                            else:
+                                _echo(w[echo:], w[heard:], weight_back, n)
+                        edge += m
             for k in range(states):
                 _copy(grad_starts[k], start, w, (carry + k) * row, n)
             if weight is not None:
