@@ -79,12 +79,13 @@ def _taken(size: int) -> np.ndarray:
         while _returned:
             _idle.append(_returned.popleft())
         fitting = [piece for piece in _idle if size <= piece.nbytes <= size * _SLACK]
-        if fitting:
-            best = min(fitting, key=lambda piece: piece.nbytes)
+        best = min(fitting, key=lambda piece: piece.nbytes) if fitting else None
+        if best is not None:
             _remove(best)
-            return best
         while _idle and sum(piece.nbytes for piece in _idle) > _limit():
             _idle.popleft()
+        if best is not None:
+            return best
     raw = np.empty(size + _ALIGNMENT, np.uint8)
     offset = -raw.ctypes.data % _ALIGNMENT
     return raw[offset : offset + size]

@@ -192,7 +192,7 @@ def _share(task: Callable[[int, int], None], shape: Sequence[int], steps: int, w
 
 def _lengths(lengths: Tensor | None, shape: Sequence[int]) -> tuple[np.ndarray | None, int]:
     """The samples' steps, and how many neurons a sample has."""
-    return None if lengths is None else lengths.numpy(), math.prod(shape[1:])
+    return None if lengths is None else _flat(lengths), math.prod(shape[1:])
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
@@ -200,7 +200,7 @@ def _flat(tensor: Tensor) -> np.ndarray:
     tensor = tensor.detach()
     if tensor.dtype in _BITS:
         tensor = tensor.view(_BITS[tensor.dtype])
-    return tensor.numpy().reshape(-1)
+    return np.ascontiguousarray(tensor.numpy()).reshape(-1)
 
 
 def _version(*equations: str) -> int:

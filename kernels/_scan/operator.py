@@ -185,7 +185,7 @@ def _feedback(weight: Tensor | None, sent: Tensor | None) -> Feedback | None:
 
 def _grad_weight(grad_x: Tensor, spikes: Tensor, weight: Tensor, sent: Tensor) -> Tensor:
     """The sum over steps and samples of what a neuron's current is to get, times what another had sent a step before."""
-    if not len(grad_x):
+    if not grad_x.numel():
         return torch.zeros_like(weight)
     size, dtype = weight.shape[0], weight.dtype
     later, before = grad_x[1:].reshape(-1, size).to(dtype), spikes[:-1].reshape(-1, size).to(dtype)

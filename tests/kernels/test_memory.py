@@ -205,10 +205,6 @@ def test_beyond_the_limit_the_longest_unused_goes_first(monkeypatch):
     assert sum(waiting()) <= 8 * MEGABYTE + 40 * MEGABYTE  # what came back since
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the limit is looked at only when no piece fits: after a peak, all of it waits for as long as pieces fit",
-)
 def test_the_limit_holds_where_pieces_fit(monkeypatch):
     monkeypatch.setattr(_memory, "_limit", lambda: 4 * MEGABYTE)
     peak = [floats(1) for _ in range(20)]

@@ -253,10 +253,7 @@ def test_slope_of_each_surrogate(name):
 
 @every_operator_with()
 @pytest.mark.parametrize("shape", [(0, 2, 3), (4, 0, 3), (4, 2, 0), (0, 0, 0)])
-def test_zero_size(operator, kind, shape, request):
-    if kind.recurrent and shape == (4, 2, 0):
-        reason = "_grad_weight reshapes to [-1, 0], which torch refuses: no recurrent neurons have no backward pass"
-        request.applymarker(pytest.mark.xfail(strict=True, raises=RuntimeError, reason=reason))
+def test_zero_size(operator, kind, shape):
     assert_equals_the_reference(random_case(operator, kind, 8, *shape[:2], shape[2:]))
 
 
@@ -387,9 +384,6 @@ def test_each_sample_equals_its_own_run_alone(operator, kind):
             assert k > 1 or not theirs[n:, b].any()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="lengths are handed over with their strides: others compile a kernel of their own"
-)
 def test_lengths_of_other_strides_compile_nothing():
     case = random_case(lif, RAGGED, 4, 20, 3, (7,))
     lengths = torch.tensor([20, -1, 0, -1, 7, -1])[::2]
