@@ -1,0 +1,263 @@
+"""Neurons over time on a GPU: the two Triton kernels, forward and backward, that every family shares.
+
+A family gives its equations as two device functions, and the kernels do the rest: reading and writing, knobs, lengths,
+checkpoints and their recomputation, truncation, sums. ``_triton_launch.py`` calls them.
+
+    STEP(x, state, knobs, HARD, STRICT) -> h, fired, state after
+    BACK(grad_fired, grads, x, before, h, fired, after, knobs, surrogate and rule) -> grad_x, grads before, parts
+
+``state`` and ``grads`` are tuples of blocks, the membrane first; ``parts`` are the addends of the knobs' gradients. What
+nobody asked for is never stored, so the compiler drops its computation.
+
+One program takes a block of neurons (one warp) through all steps, its state in registers. ``PIECE`` steps are unrolled, so
+that as many loads are under way together; backward holds their membranes in registers, never in local memory. Each step's
+row is read and written UNIT neurons a thread. Float32 multiply-add fusion is off (a launch option): a spike is decided by
+the same roundings here, in recomputation, and in ``reference.py``.
+"""
+
+import math
+
+import triton
+import triton.language as tl
+
+__all__ = ["backward_kernel", "forward_kernel", "slope"]
+
+HALF_PI = tl.constexpr(math.pi / 2)
+ONE_OVER_SQRT_PI = tl.constexpr(1 / math.sqrt(math.pi))
+# multi_gaussian, in units of its width: heights of the middle and the two side densities, and the sides' sharpness
+MIDDLE = tl.constexpr(1.15 / math.sqrt(2 * math.pi))
+SIDE = tl.constexpr(0.15 / 6 / math.sqrt(2 * math.pi))
+SIDE_SHARPNESS = tl.constexpr(0.5 / 36)
+
+
+@triton.jit
+def slope(x, a, SURROGATE: tl.constexpr):
+    """g(x) of ``surrogates.py``; 0, not NaN, at an infinite distance."""
+    size = tl.abs(x)
+    if SURROGATE == "sigmoid":
+        e = tl.exp(-a * size)
+        g = a * e / ((1 + e) * (1 + e))
+    elif SURROGATE == "atan":
+        y = HALF_PI * a * x
+        g = 0.5 * a / (1 + y * y)
+    elif SURROGATE == "triangle":
+        y = a - a * a * size
+        g = tl.where(y < 0, 0.0, y)  # not maximum, which would hide a NaN
+    elif SURROGATE == "superspike":
+        g = a / ((1 + size) * (1 + size))
+    elif SURROGATE == "fast_sigmoid":
+        g = 1 / ((1 + a * size) * (1 + a * size))
+    elif SURROGATE == "softsign":
+        g = 0.5 * a / ((1 + a * size) * (1 + a * size))
+    elif SURROGATE == "exponential":
+        g = 0.5 * a * tl.exp(-a * size)
+    elif SURROGATE == "erf":
+        y = a * x
+        g = ONE_OVER_SQRT_PI * a * tl.exp(-y * y)
+    elif SURROGATE == "boxcar":
+        g = tl.where(size < 0.5 / a, a, 0.0)
+    else:
+        tl.static_assert(SURROGATE == "multi_gaussian", "a surrogate that this file does not know")
+        y = a * x
+        sides = tl.exp(-SIDE_SHARPNESS * (y + 1) * (y + 1)) + tl.exp(-SIDE_SHARPNESS * (y - 1) * (y - 1))
+        g = a * (MIDDLE * tl.exp(-0.5 * y * y) - SIDE * sides)
+    return g
+
+
+@triton.jit
+def _block(units, UNIT: tl.constexpr, BLOCK: tl.constexpr):
+    """The neurons of this program, and which of them exist."""
+    n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    return n, n < units * UNIT
+
+
+@triton.jit
+def _knobs(knobs, feature, inside, KINDS: tl.constexpr):
+    """Every knob's value: a number, the content of one element, or of a row with a value a feature."""
+    values = ()
+    for k in tl.static_range(len(KINDS)):
+        if KINDS[k] == "number":
+            values = values + (knobs[k],)  # noqa: RUF005 # Triton knows no starred tuples
+        elif KINDS[k] == "element":
+            values = values + (tl.load(knobs[k]),)  # noqa: RUF005
+        else:
+            values = values + (tl.load(knobs[k] + feature, mask=inside, other=0.0),)  # noqa: RUF005
+    return values
+
+
+@triton.jit
+def _ends(lengths, n, inside, steps, features, UNIT: tl.constexpr):
+    """How many steps each neuron takes, and the most that one of the block takes."""
+    if lengths is None:
+        return tl.where(inside, steps, 0), steps
+    else:
+        ends = tl.minimum(tl.load(lengths + n // features, mask=inside, other=0), steps).to(tl.int32)
+        ends = tl.max_constancy(ends, UNIT)  # a unit lies within one sample (the launcher sees to it): wide loads
+        return ends, tl.max(ends, axis=0)
+
+
+@triton.jit
+def _load_rows(rows, offset, n, inside, WIDTHS: tl.constexpr, UNIT: tl.constexpr):
+    """One block of each plane of a state; ``offset`` counts rows of units, WIDTHS the planes that lie side by side."""
+    values = ()
+    for k in tl.static_range(len(WIDTHS)):
+        if rows[k] is None:
+            values = values + (tl.zeros_like(n).to(tl.float32),)  # noqa: RUF005
+        else:
+            row = rows[k] + offset * (WIDTHS[k] * UNIT)
+            values = values + (tl.load(row + n, mask=inside, other=0.0),)  # noqa: RUF005
+    return values
+
+
+@triton.jit
+def _store_rows(rows, offset, values, n, inside, WIDTHS: tl.constexpr, UNIT: tl.constexpr):
+    for k in tl.static_range(len(WIDTHS)):
+        tl.store(rows[k] + offset * (WIDTHS[k] * UNIT) + n, values[k], mask=inside)
+
+
+@triton.jit
+def _select(condition, chosen, other):
+    """Of two tuples, element by element."""
+    values = ()
+    for k in tl.static_range(len(chosen)):
+        values = values + (tl.where(condition, chosen[k], other[k]),)  # noqa: RUF005
+    return values
+
+
+@triton.jit
+def _load_piece(x, first, row_units, n, ends, UNIT: tl.constexpr, PIECE: tl.constexpr):
+    """PIECE steps of a sequence; at once, since no load passes the store of an earlier step, which might alias it."""
+    rows = ()
+    for j in tl.static_range(PIECE):
+        row = x + (first + j).to(tl.int64) * row_units * UNIT
+        rows = rows + (tl.load(row + n, mask=first + j < ends, other=0.0),)  # noqa: RUF005
+    return rows
+
+
+@triton.jit
+def _store_spikes(spikes, t, fired, n, there, units, UNIT: tl.constexpr, BLOCK: tl.constexpr, PACKED: tl.constexpr):
+    """A row of spikes, one a neuron, or as bits: neuron 32 k + j is bit j of word k, in a GPU's order of bytes."""
+    if PACKED:
+        row_bytes = tl.cdiv(units * UNIT, 32) * 4
+        byte = tl.program_id(0) * (BLOCK // 8) + tl.arange(0, BLOCK // 8)
+        bits = tl.reshape(fired.to(tl.int32), (BLOCK // 8, 8)) << tl.arange(0, 8)[None, :]
+        packed = tl.sum(bits, axis=1).to(tl.uint8)
+        tl.store(spikes + t.to(tl.int64) * row_bytes + byte, packed, mask=there & (byte < row_bytes))
+    else:
+        row = spikes + t.to(tl.int64) * units * UNIT
+        tl.store(row + n, fired.to(spikes.dtype.element_ty), mask=there & (n < units * UNIT))
+
+
+@triton.jit(do_not_specialize=["steps", "units", "x_units", "features"])
+def forward_kernel(
+    x, state, knobs, lengths, spikes, v_sequence, last, checkpoints,
+    steps, units, x_units, features,
+    STEP: tl.constexpr, KINDS: tl.constexpr, WIDTHS: tl.constexpr, HARD: tl.constexpr, STRICT: tl.constexpr,
+    PACKED: tl.constexpr, EVERY: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """``reference.forward``; rows are ``units * UNIT`` neurons, x's rows ``x_units * UNIT`` apart."""
+    n, inside = _block(units, UNIT, BLOCK)
+    values = _knobs(knobs, n % features, inside, KINDS)
+    ends, stop = _ends(lengths, n, inside, steps, features, UNIT)
+    now = _load_rows(state, 0, n, inside, WIDTHS, UNIT)
+    for first in range(0, steps, PIECE):
+        if EVERY > 0:
+            if first % EVERY == 0:
+                row = (first // EVERY).to(tl.int64) * units
+                _store_rows(checkpoints, row, now, n, inside, WIDTHS, UNIT)
+        currents = _load_piece(x, first, x_units, n, ends, UNIT, PIECE)
+        for j in tl.static_range(PIECE):
+            t = first + j
+            live = t < ends
+            _, fired, after = STEP(currents[j].to(tl.float32), now, values, HARD, STRICT)
+            now = _select(live, after, now)
+            _store_spikes(spikes, t, fired & live, n, t < steps, units, UNIT, BLOCK, PACKED)
+            if v_sequence is not None:
+                row = v_sequence + t.to(tl.int64) * units * UNIT
+                tl.store(row + n, tl.where(live, now[0], 0.0), mask=inside & (t < steps))
+    _store_rows(last, 0, now, n, inside, WIDTHS, UNIT)
+
+
+@triton.jit(do_not_specialize=["steps", "units", "x_units", "s_units", "v_units", "features", "truncate", "alpha"])
+def backward_kernel(
+    grad_spikes, grad_v_sequence, grad_last, x, checkpoints, knobs, lengths, grad_x, grad_state, grad_knobs,
+    steps, units, x_units, s_units, v_units, features, truncate, alpha,
+    STEP: tl.constexpr, BACK: tl.constexpr, KINDS: tl.constexpr, NEEDS: tl.constexpr, WIDTHS: tl.constexpr,
+    HARD: tl.constexpr, STRICT: tl.constexpr, ATTACHED: tl.constexpr, SURROGATE: tl.constexpr, TRUNCATE: tl.constexpr,
+    EVERY: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """``reference.backward``; a knob of one element gets one sum a program, another one a neuron, added up later.
+
+    Pieces are taken last first. A piece in the middle of a checkpoint's block is reached by stepping there from the
+    checkpoint; those steps' x is read again, from the cache that the program's other reads went through.
+    """
+    n, inside = _block(units, UNIT, BLOCK)
+    values = _knobs(knobs, n % features, inside, KINDS)
+    ends, stop = _ends(lengths, n, inside, steps, features, UNIT)
+    grads = _load_rows(grad_last, 0, n, inside, WIDTHS, UNIT)
+    sums = ()
+    for k in tl.static_range(len(NEEDS)):
+        sums = sums + ((tl.zeros_like(ends).to(tl.float32) if NEEDS[k] > 0 else 0.0),)  # noqa: RUF005
+    pieces = tl.cdiv(stop, PIECE)
+    for t in range(pieces * PIECE, steps):  # where no sample of the block takes a step
+        row = grad_x + t.to(tl.int64) * units * UNIT
+        tl.store(row + n, tl.zeros_like(ends).to(grad_x.dtype.element_ty), mask=inside)
+    for done in range(pieces):
+        first = (pieces - 1 - done) * PIECE
+        block = first // EVERY
+        now = _load_rows(checkpoints, block.to(tl.int64) * units, n, inside, WIDTHS, UNIT)
+        for t in range(block * EVERY, first):
+            current = tl.load(x + t.to(tl.int64) * x_units * UNIT + n, mask=t < ends, other=0.0)
+            _, _, now = STEP(current.to(tl.float32), now, values, HARD, STRICT)
+        currents = _load_piece(x, first, x_units, n, ends, UNIT, PIECE)
+        if grad_spikes is not None:
+            from_spikes = _load_piece(grad_spikes, first, s_units, n, ends, UNIT, PIECE)
+        if grad_v_sequence is not None:
+            from_v = _load_piece(grad_v_sequence, first, v_units, n, ends, UNIT, PIECE)
+        states, charged = (now,), ()
+        for j in tl.static_range(PIECE):
+            h, _, now = STEP(currents[j].to(tl.float32), now, values, HARD, STRICT)
+            states, charged = states + (now,), charged + (h,)  # noqa: RUF005
+        for j in tl.static_range(PIECE - 1, -1, -1):
+            t = first + j
+            live = t < ends
+            arriving = grads
+            if grad_v_sequence is not None:
+                arriving = (grads[0] + from_v[j],) + grads[1:]  # noqa: RUF005
+            grad_fired = from_spikes[j].to(tl.float32) if grad_spikes is not None else tl.zeros_like(arriving[0])
+            current = currents[j].to(tl.float32)
+            gx, before, parts = BACK(
+                grad_fired, arriving, current, states[j], charged[j], states[j + 1], values, alpha,
+                HARD, STRICT, ATTACHED, SURROGATE,
+            )  # fmt: skip
+            row = grad_x + t.to(tl.int64) * units * UNIT
+            gx = tl.where(live, gx, 0.0).to(grad_x.dtype.element_ty)
+            tl.store(row + n, gx, mask=inside & (t < steps))
+            sums = _add(sums, live, parts, NEEDS)
+            if TRUNCATE:
+                cut = (t > 0) & (t % truncate == 0)
+                before = _select(cut, _zeros(before), before)
+            grads = _select(live, before, grads)
+    _store_rows(grad_state, 0, grads, n, inside, WIDTHS, UNIT)
+    for k in tl.static_range(len(NEEDS)):
+        if NEEDS[k] == 2:
+            tl.store(grad_knobs[k] + n, sums[k], mask=inside)
+        elif NEEDS[k] == 1:
+            tl.store(grad_knobs[k] + tl.program_id(0), tl.sum(sums[k], axis=0))
+
+
+@triton.jit
+def _zeros(blocks):
+    values = ()
+    for k in tl.static_range(len(blocks)):
+        values = values + (tl.zeros_like(blocks[k]),)  # noqa: RUF005
+    return values
+
+
+@triton.jit
+def _add(sums, live, parts, NEEDS: tl.constexpr):
+    """The sums of the knobs' gradients that are wanted, one step on."""
+    values = ()
+    for k in tl.static_range(len(NEEDS)):
+        values = values + ((sums[k] + tl.where(live, parts[k], 0.0)) if NEEDS[k] > 0 else sums[k],)  # noqa: RUF005
+    return values
