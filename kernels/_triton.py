@@ -1,18 +1,19 @@
-"""Neurons over time on a GPU: the two Triton kernels, forward and backward, that every family shares.
+"""Neurons over time on a GPU: the two Triton kernels, forward and backward, that every family of neurons shares.
 
 A family gives its equations as two device functions, and the kernels do the rest: reading and writing, knobs, lengths,
 checkpoints and their recomputation, truncation, sums. ``_triton_launch.py`` calls them.
 
-    STEP(x, state, knobs, HARD, STRICT) -> h, fired, state after
-    BACK(grad_fired, grads, x, before, h, fired, after, knobs, surrogate and rule) -> grad_x, grads before, parts
+    STEP(x, state, knobs, HARD, STRICT) -> h, fired, state after the step
+    BACK(grad_fired, grads, x, before, h, after, knobs, alpha, HARD, STRICT, ATTACHED, SURROGATE)
+        -> grad of x, grads of the state before the step, addends of the knobs' gradients
 
-``state`` and ``grads`` are tuples of blocks, the membrane first; ``parts`` are the addends of the knobs' gradients. What
-nobody asked for is never stored, so the compiler drops its computation.
+``before``, ``after`` and ``grads`` are tuples of blocks as the state is, the membrane first. What nobody asked for is never
+stored, so the compiler drops its computation.
 
-One program takes a block of neurons (one warp) through all steps, its state in registers. ``PIECE`` steps are unrolled, so
-that as many loads are under way together; backward holds their membranes in registers, never in local memory. Each step's
-row is read and written UNIT neurons a thread. Float32 multiply-add fusion is off (a launch option): a spike is decided by
-the same roundings here, in recomputation, and in ``reference.py``.
+One program, a warp, takes a block of neurons through all steps, the state in registers. PIECE steps are unrolled and their
+loads issued together, so that the memory is kept busy by few threads; backward holds the membranes that it computes again
+in registers. A row is read and written UNIT neurons a thread. Multiply-add fusion is off (an option of the launch): a spike
+is decided by the same roundings here, in recomputation, and in ``reference.py``.
 """
 
 import math
@@ -20,7 +21,7 @@ import math
 import triton
 import triton.language as tl
 
-__all__ = ["backward_kernel", "forward_kernel", "slope"]
+__all__ = ["after_reset", "back_through_spike", "backward_kernel", "fires", "forward_kernel", "slope"]
 
 HALF_PI = tl.constexpr(math.pi / 2)
 ONE_OVER_SQRT_PI = tl.constexpr(1 / math.sqrt(math.pi))
@@ -65,16 +66,45 @@ def slope(x, a, SURROGATE: tl.constexpr):
 
 
 @triton.jit
-def _block(units, UNIT: tl.constexpr, BLOCK: tl.constexpr):
-    """The neurons of this program, and which of them exist."""
-    n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    return n, n < units * UNIT
+def fires(h, threshold, STRICT: tl.constexpr):
+    """Who fires a spike."""
+    return h > threshold if STRICT else h >= threshold
 
 
 @triton.jit
-def _knobs(knobs, feature, inside, KINDS: tl.constexpr):
+def after_reset(h, fired, reset, HARD: tl.constexpr):
+    """The membrane after its reset: to ``reset`` (hard), or by it."""
+    return tl.where(fired, reset if HARD else h - reset, h)
+
+
+@triton.jit
+def back_through_spike(
+    grad_fired, grad_v, h, threshold, reset, alpha,
+    HARD: tl.constexpr, STRICT: tl.constexpr, ATTACHED: tl.constexpr, SURROGATE: tl.constexpr,
+):  # fmt: skip
+    """From the gradients of a step's spike and of its membrane after the reset to those of the membrane before it (h),
+    of the distance to the threshold (the share of h that came through the spike), and of ``reset``; and who fired."""
+    fired = fires(h, threshold, STRICT)
+    if ATTACHED:
+        grad_fired += grad_v * (reset - h if HARD else -reset)
+    through_spike = grad_fired * slope(h - threshold, alpha, SURROGATE)
+    at_reset = tl.where(fired, grad_v, 0.0)
+    grad_h = through_spike + (tl.where(fired, 0.0, grad_v) if HARD else grad_v)
+    return grad_h, through_spike, at_reset if HARD else -at_reset, fired
+
+
+@triton.jit
+def _block(units, UNIT: tl.constexpr, BLOCK: tl.constexpr):
+    """The neurons of this program, which of them exist, and the length of a row."""
+    n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    return n, n < units * UNIT, units * UNIT  # a product: so the compiler sees that UNIT divides it
+
+
+@triton.jit
+def _knobs(knobs, n, features, inside, KINDS: tl.constexpr, UNIT: tl.constexpr):
     """Every knob's value: a number, the content of one element, or of a row with a value a feature."""
     values = ()
+    feature = tl.max_contiguous(tl.multiple_of(n % features, UNIT), UNIT)  # a unit lies within one sample
     for k in tl.static_range(len(KINDS)):
         if KINDS[k] == "number":
             values = values + (knobs[k],)  # noqa: RUF005 # Triton knows no starred tuples
@@ -97,22 +127,22 @@ def _ends(lengths, n, inside, steps, features, UNIT: tl.constexpr):
 
 
 @triton.jit
-def _load_rows(rows, offset, n, inside, WIDTHS: tl.constexpr, UNIT: tl.constexpr):
-    """One block of each plane of a state; ``offset`` counts rows of units, WIDTHS the planes that lie side by side."""
+def _load_rows(rows, offset, n, inside, WIDTHS: tl.constexpr):
+    """One block of each plane of a state; WIDTHS says for each how many planes lie side by side, ``offset`` elements on."""
     values = ()
     for k in tl.static_range(len(WIDTHS)):
         if rows[k] is None:
             values = values + (tl.zeros_like(n).to(tl.float32),)  # noqa: RUF005
         else:
-            row = rows[k] + offset * (WIDTHS[k] * UNIT)
+            row = rows[k] + offset * WIDTHS[k]
             values = values + (tl.load(row + n, mask=inside, other=0.0),)  # noqa: RUF005
     return values
 
 
 @triton.jit
-def _store_rows(rows, offset, values, n, inside, WIDTHS: tl.constexpr, UNIT: tl.constexpr):
+def _store_rows(rows, offset, values, n, inside, WIDTHS: tl.constexpr):
     for k in tl.static_range(len(WIDTHS)):
-        tl.store(rows[k] + offset * (WIDTHS[k] * UNIT) + n, values[k], mask=inside)
+        tl.store(rows[k] + offset * WIDTHS[k] + n, values[k], mask=inside)
 
 
 @triton.jit
@@ -125,27 +155,27 @@ def _select(condition, chosen, other):
 
 
 @triton.jit
-def _load_piece(x, first, row_units, n, ends, UNIT: tl.constexpr, PIECE: tl.constexpr):
+def _load_piece(x, first, stride, n, ends, PIECE: tl.constexpr):
     """PIECE steps of a sequence; at once, since no load passes the store of an earlier step, which might alias it."""
     rows = ()
+    row = x + first * stride.to(tl.int64)
     for j in tl.static_range(PIECE):
-        row = x + (first + j).to(tl.int64) * row_units * UNIT
         rows = rows + (tl.load(row + n, mask=first + j < ends, other=0.0),)  # noqa: RUF005
+        row += stride
     return rows
 
 
 @triton.jit
-def _store_spikes(spikes, t, fired, n, there, units, UNIT: tl.constexpr, BLOCK: tl.constexpr, PACKED: tl.constexpr):
+def _store_spikes(spikes, t, fired, n, inside, there, neurons, BLOCK: tl.constexpr, PACKED: tl.constexpr):
     """A row of spikes, one a neuron, or as bits: neuron 32 k + j is bit j of word k, in a GPU's order of bytes."""
     if PACKED:
-        row_bytes = tl.cdiv(units * UNIT, 32) * 4
+        row_bytes = tl.cdiv(neurons, 32) * 4
         byte = tl.program_id(0) * (BLOCK // 8) + tl.arange(0, BLOCK // 8)
         bits = tl.reshape(fired.to(tl.int32), (BLOCK // 8, 8)) << tl.arange(0, 8)[None, :]
         packed = tl.sum(bits, axis=1).to(tl.uint8)
-        tl.store(spikes + t.to(tl.int64) * row_bytes + byte, packed, mask=there & (byte < row_bytes))
+        tl.store(spikes + t * row_bytes.to(tl.int64) + byte, packed, mask=there & (byte < row_bytes))
     else:
-        row = spikes + t.to(tl.int64) * units * UNIT
-        tl.store(row + n, fired.to(spikes.dtype.element_ty), mask=there & (n < units * UNIT))
+        tl.store(spikes + t * neurons.to(tl.int64) + n, fired.to(spikes.dtype.element_ty), mask=there & inside)
 
 
 @triton.jit(do_not_specialize=["steps", "units", "x_units", "features"])
@@ -156,26 +186,25 @@ def forward_kernel(
     PACKED: tl.constexpr, EVERY: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """``reference.forward``; rows are ``units * UNIT`` neurons, x's rows ``x_units * UNIT`` apart."""
-    n, inside = _block(units, UNIT, BLOCK)
-    values = _knobs(knobs, n % features, inside, KINDS)
+    n, inside, neurons = _block(units, UNIT, BLOCK)
+    x_stride = x_units * UNIT
+    values = _knobs(knobs, n, features, inside, KINDS, UNIT)
     ends, stop = _ends(lengths, n, inside, steps, features, UNIT)
-    now = _load_rows(state, 0, n, inside, WIDTHS, UNIT)
+    now = _load_rows(state, 0, n, inside, WIDTHS)
     for first in range(0, steps, PIECE):
         if EVERY > 0:
             if first % EVERY == 0:
-                row = (first // EVERY).to(tl.int64) * units
-                _store_rows(checkpoints, row, now, n, inside, WIDTHS, UNIT)
-        currents = _load_piece(x, first, x_units, n, ends, UNIT, PIECE)
+                _store_rows(checkpoints, first // EVERY * neurons.to(tl.int64), now, n, inside, WIDTHS)
+        currents = _load_piece(x, first, x_stride, n, ends, PIECE)
         for j in tl.static_range(PIECE):
             t = first + j
             live = t < ends
             _, fired, after = STEP(currents[j].to(tl.float32), now, values, HARD, STRICT)
             now = _select(live, after, now)
-            _store_spikes(spikes, t, fired & live, n, t < steps, units, UNIT, BLOCK, PACKED)
+            _store_spikes(spikes, t, fired & live, n, inside, t < steps, neurons, BLOCK, PACKED)
             if v_sequence is not None:
-                row = v_sequence + t.to(tl.int64) * units * UNIT
-                tl.store(row + n, tl.where(live, now[0], 0.0), mask=inside & (t < steps))
-    _store_rows(last, 0, now, n, inside, WIDTHS, UNIT)
+                tl.store(v_sequence + t * neurons.to(tl.int64) + n, tl.where(live, now[0], 0.0), mask=inside & (t < steps))
+    _store_rows(last, 0, now, n, inside, WIDTHS)
 
 
 @triton.jit(do_not_specialize=["steps", "units", "x_units", "s_units", "v_units", "features", "truncate", "alpha"])
@@ -191,29 +220,30 @@ def backward_kernel(
     Pieces are taken last first. A piece in the middle of a checkpoint's block is reached by stepping there from the
     checkpoint; those steps' x is read again, from the cache that the program's other reads went through.
     """
-    n, inside = _block(units, UNIT, BLOCK)
-    values = _knobs(knobs, n % features, inside, KINDS)
+    n, inside, neurons = _block(units, UNIT, BLOCK)
+    x_stride = x_units * UNIT
+    values = _knobs(knobs, n, features, inside, KINDS, UNIT)
     ends, stop = _ends(lengths, n, inside, steps, features, UNIT)
-    grads = _load_rows(grad_last, 0, n, inside, WIDTHS, UNIT)
+    grads = _load_rows(grad_last, 0, n, inside, WIDTHS)
     sums = ()
     for k in tl.static_range(len(NEEDS)):
         sums = sums + ((tl.zeros_like(ends).to(tl.float32) if NEEDS[k] > 0 else 0.0),)  # noqa: RUF005
     pieces = tl.cdiv(stop, PIECE)
     for t in range(pieces * PIECE, steps):  # where no sample of the block takes a step
-        row = grad_x + t.to(tl.int64) * units * UNIT
-        tl.store(row + n, tl.zeros_like(ends).to(grad_x.dtype.element_ty), mask=inside)
+        tl.store(grad_x + t * neurons.to(tl.int64) + n, tl.zeros_like(ends).to(grad_x.dtype.element_ty), mask=inside)
     for done in range(pieces):
         first = (pieces - 1 - done) * PIECE
         block = first // EVERY
-        now = _load_rows(checkpoints, block.to(tl.int64) * units, n, inside, WIDTHS, UNIT)
+        now = _load_rows(checkpoints, block * neurons.to(tl.int64), n, inside, WIDTHS)
         for t in range(block * EVERY, first):
-            current = tl.load(x + t.to(tl.int64) * x_units * UNIT + n, mask=t < ends, other=0.0)
+            current = tl.load(x + t * x_stride.to(tl.int64) + n, mask=t < ends, other=0.0)
             _, _, now = STEP(current.to(tl.float32), now, values, HARD, STRICT)
-        currents = _load_piece(x, first, x_units, n, ends, UNIT, PIECE)
+        currents = _load_piece(x, first, x_stride, n, ends, PIECE)
         if grad_spikes is not None:
-            from_spikes = _load_piece(grad_spikes, first, s_units, n, ends, UNIT, PIECE)
+            from_spikes = _load_piece(grad_spikes, first, s_units * UNIT, n, ends, PIECE)
         if grad_v_sequence is not None:
-            from_v = _load_piece(grad_v_sequence, first, v_units, n, ends, UNIT, PIECE)
+            from_v = _load_piece(grad_v_sequence, first, v_units * UNIT, n, ends, PIECE)
+        row = grad_x + (first + (PIECE - 1)) * neurons.to(tl.int64)
         states, charged = (now,), ()
         for j in tl.static_range(PIECE):
             h, _, now = STEP(currents[j].to(tl.float32), now, values, HARD, STRICT)
@@ -230,15 +260,15 @@ def backward_kernel(
                 grad_fired, arriving, current, states[j], charged[j], states[j + 1], values, alpha,
                 HARD, STRICT, ATTACHED, SURROGATE,
             )  # fmt: skip
-            row = grad_x + t.to(tl.int64) * units * UNIT
             gx = tl.where(live, gx, 0.0).to(grad_x.dtype.element_ty)
             tl.store(row + n, gx, mask=inside & (t < steps))
+            row -= neurons
             sums = _add(sums, live, parts, NEEDS)
             if TRUNCATE:
                 cut = (t > 0) & (t % truncate == 0)
                 before = _select(cut, _zeros(before), before)
             grads = _select(live, before, grads)
-    _store_rows(grad_state, 0, grads, n, inside, WIDTHS, UNIT)
+    _store_rows(grad_state, 0, grads, n, inside, WIDTHS)
     for k in tl.static_range(len(NEEDS)):
         if NEEDS[k] == 2:
             tl.store(grad_knobs[k] + n, sums[k], mask=inside)

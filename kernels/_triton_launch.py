@@ -1,0 +1,316 @@
+"""Calling the kernels of ``_triton.py``, and compiling them without a GPU: tensors in, tensors out.
+
+What is read where it lies: a sequence whose rows [B, *features] are contiguous, whatever lies between two steps (a slice of
+steps or of the batch, a row expanded over time). Anything else is copied once. A thread reads and writes 16 bytes of a row
+at a time (4 neurons, 8 of 16 bits) where the neurons of a batch, the distance of two steps and, with lengths or with a knob a
+neuron, the features are multiples of 4 (8); else as many as divide them all, down to 1: right, still coalesced, with
+more instructions. No call waits for the GPU: only knobs that are numbers on the host are looked at.
+"""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from . import _triton
+
+__all__ = ["Equations", "Launch"]
+
+_WARP = 32
+_PIECE = 16  # steps whose loads are under way together, at most
+_REGISTERS = 230  # of 255 a thread, what the estimate below may fill
+_FIXED = 36  # registers for addresses and temporaries
+_TYPES = {
+    torch.float32: "fp32",
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.int64: "i64",
+    torch.int32: "i32",
+    torch.uint8: "u8",
+}
+
+
+class Launch(NamedTuple):
+    """One call of a kernel, not yet made."""
+
+    kernel: Any
+    programs: int
+    arguments: dict[str, Any]
+    constants: dict[str, Any]
+
+    def run(self, device: torch.device) -> None:
+        """Queue it on the tensors' device."""
+        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+            self.kernel[(self.programs,)](
+                **self.arguments, **self.constants, num_warps=1, enable_fp_fusion=False
+            )
+
+    def compile(self, capability: int) -> Any:
+        """Its machine code for a GPU of that capability (80, 90, 100), which need not be there.
+
+        Tensors are taken to start at multiples of 16 bytes, as torch allocates them; they may be "meta".
+        """
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource
+
+        signature, constants, hints = {}, {}, {}
+        for place, name in enumerate(self.kernel.arg_names):
+            if name in self.constants:
+                signature[name], constants[(place,)] = "constexpr", self.constants[name]
+                continue
+            argument = self.arguments[name]
+            signature[name] = _type(argument)
+            parts = {(place, k): part for k, part in enumerate(argument)} if isinstance(argument, tuple) else {(place,): argument}
+            constants |= {path: None for path, part in parts.items() if part is None}
+            hints |= {path: [["tt.divisibility", 16]] for path, part in parts.items() if isinstance(part, Tensor)}
+        source = ASTSource(self.kernel, signature, constants, hints)
+        target = GPUTarget("cuda", capability, _WARP)
+        return triton.compile(source, target=target, options={"num_warps": 1, "enable_fp_fusion": False})
+
+
+class Equations(NamedTuple):
+    """The equations of a family of neurons, as ``_triton.py`` wants them, and the two functions of a backend."""
+
+    step: Any
+    back: Any
+
+    def forward(
+        self,
+        x: Tensor,
+        state: Any,
+        knobs: Any,
+        lengths: Tensor | None,
+        rule: Any,
+        v_sequence: bool,
+        every: int,
+        *,
+        packed: bool = False,
+    ) -> tuple[Tensor, Tensor, Any, Any]:
+        """``reference.forward``; ``packed`` gives spikes as bits, int32 [T, ceil(B * features / 32)].
+
+        Neuron 32 k + j of the flat [B, *features] is bit j of word k; bits beyond the last neuron are 0.
+        """
+        results, launch = self.plan_forward(x, state, knobs, lengths, rule, v_sequence, every, packed=packed)
+        if launch is None:  # no step, or no neuron
+            for last, first in zip(results[2], state, strict=True):
+                last.copy_(first)
+        else:
+            launch.run(x.device)
+        return results
+
+    def backward(
+        self,
+        grad_spikes: Tensor | None,
+        grad_v_sequence: Tensor | None,
+        grad_last: Any,
+        x: Tensor,
+        checkpoints: Any,
+        knobs: Any,
+        lengths: Tensor | None,
+        rule: Any,
+        every: int,
+        truncate: int,
+        needs: Sequence[bool],
+    ) -> tuple[Tensor, Any, Any]:
+        """``reference.backward``."""
+        (grad_x, grad_state, grad_knobs), launch = self.plan_backward(
+            grad_spikes, grad_v_sequence, grad_last, x, checkpoints, knobs, lengths, rule, every, truncate, needs
+        )
+        if launch is None:
+            for grad, arrived in zip(grad_state, grad_last, strict=True):
+                grad.zero_() if arrived is None else grad.copy_(arrived)
+            sums = [knob.new_zeros(knob.shape if needed else 0) for knob, needed in zip(knobs, needs, strict=True)]
+            return grad_x, grad_state, type(knobs)(*sums)
+        launch.run(x.device)
+        return grad_x, grad_state, type(knobs)(*map(_sum_to_knob, grad_knobs, knobs, [x.shape[1:]] * len(knobs)))
+
+    def plan_forward(
+        self, x, state, knobs, lengths, rule, v_sequence, every, *, packed=False
+    ) -> tuple[tuple[Tensor, Tensor, Any, Any], Launch | None]:
+        """The results, still empty, and the call that fills them, if there is anything to do."""
+        steps, shape = x.shape[0], x.shape[1:]
+        neurons = shape.numel()
+        kind = type(state)
+        spikes = x.new_empty((steps, -(-neurons // 32)), dtype=torch.int32) if packed else x.new_empty(x.shape)
+        membranes = state[0].new_empty((steps if v_sequence else 0, *shape))
+        last = kind(*(s.new_empty(s.shape) for s in state))
+        checkpoints = kind(*(s.new_empty((-(-steps // every) if every else 0, *s.shape)) for s in state))
+        results = (spikes, membranes, last, checkpoints)
+        if not steps or not neurons:
+            return results, None
+        x, stride = _rows(x)
+        values, kinds = _knobs(knobs, shape[1:])
+        unit, full = _unit(x, shape, lengths, kinds, stride)
+        arguments = {
+            "x": x,
+            "state": _planes(state, neurons),
+            "knobs": values,
+            "lengths": lengths,
+            "spikes": spikes.view(torch.uint8) if packed else spikes,
+            "v_sequence": membranes if v_sequence else None,
+            "last": _planes(last, neurons),
+            "checkpoints": _planes(checkpoints, neurons, checkpoints[0].shape[0]) if every else None,
+            "steps": steps,
+            "units": neurons // unit,
+            "x_units": stride // unit,
+            "features": shape[1:].numel(),
+        }
+        constants = {
+            "STEP": self.step,
+            "KINDS": kinds,
+            "WIDTHS": _widths(state, neurons),
+            "HARD": rule.hard,
+            "STRICT": rule.strict,
+            "PACKED": packed,
+            "EVERY": every,
+            "PIECE": _divisor(every, _PIECE) if every else _PIECE,
+            "UNIT": unit,
+            "BLOCK": full * _WARP,
+        }
+        return results, Launch(_triton.forward_kernel, -(-neurons // (full * _WARP)), arguments, constants)
+
+    def plan_backward(
+        self, grad_spikes, grad_v_sequence, grad_last, x, checkpoints, knobs, lengths, rule, every, truncate, needs
+    ) -> tuple[tuple[Tensor, Any, list], Launch | None]:
+        """The results, still empty (of the knobs, what is still to be summed), and the call that fills them."""
+        steps, shape = x.shape[0], x.shape[1:]
+        neurons = shape.numel()
+        grad_x = x.new_empty(x.shape)
+        grad_state = type(checkpoints)(*(c.new_empty(c.shape[1:]) for c in checkpoints))
+        if not steps or not neurons:
+            return (grad_x, grad_state, []), None
+        sequences = [None if s is None else _rows(s) for s in (x, grad_spikes, grad_v_sequence)]
+        strides = [0 if s is None else s[1] for s in sequences]
+        values, kinds = _knobs(knobs, shape[1:])
+        unit, full = _unit(x, shape, lengths, kinds, *strides)
+        wanted = tuple(0 if not needed else 1 if k.numel() == 1 else 2 for k, needed in zip(knobs, needs, strict=True))
+        widths = _widths(grad_state, neurons)
+        full, piece = _fit(full, x.element_size(), len(widths), kinds, wanted, grad_v_sequence is not None, every)
+        unit = min(unit, full)
+        programs = -(-neurons // (full * _WARP))
+        sums = [None if not w else checkpoints[0].new_empty(programs if w == 1 else neurons) for w in wanted]
+        arguments = {
+            "grad_spikes": sequences[1] and sequences[1][0],
+            "grad_v_sequence": sequences[2] and sequences[2][0],
+            "grad_last": tuple(
+                plane
+                for given, own in zip(grad_last, grad_state, strict=True)
+                for plane in ([None] * (own.numel() // neurons) if given is None else _planes([given], neurons))
+            ),
+            "x": sequences[0][0],
+            "checkpoints": _planes(checkpoints, neurons, checkpoints[0].shape[0]),
+            "knobs": values,
+            "lengths": lengths,
+            "grad_x": grad_x,
+            "grad_state": _planes(grad_state, neurons),
+            "grad_knobs": tuple(sums),
+            "steps": steps,
+            "units": neurons // unit,
+            **{name: stride // unit for name, stride in zip(("x_units", "s_units", "v_units"), strides, strict=True)},
+            "features": shape[1:].numel(),
+            "truncate": truncate,
+            "alpha": float(rule.alpha),
+        }
+        constants = {
+            "STEP": self.step,
+            "BACK": self.back,
+            "KINDS": kinds,
+            "NEEDS": wanted,
+            "WIDTHS": widths,
+            "HARD": rule.hard,
+            "STRICT": rule.strict,
+            "ATTACHED": not rule.detach_reset,
+            "SURROGATE": rule.surrogate,
+            "TRUNCATE": truncate > 0,
+            "EVERY": every,
+            "PIECE": piece,
+            "UNIT": unit,
+            "BLOCK": full * _WARP,
+        }
+        return (grad_x, grad_state, sums), Launch(_triton.backward_kernel, programs, arguments, constants)
+
+
+def _rows(sequence: Tensor) -> tuple[Tensor, int]:
+    """A sequence whose rows are contiguous, and the distance of two of them in elements."""
+    if not sequence[0].is_contiguous():
+        sequence = sequence.contiguous()
+    return sequence, sequence.stride(0)
+
+
+def _planes(tensors: Sequence[Tensor], neurons: int, blocks: int | None = None) -> tuple[Tensor, ...]:
+    """Every tensor [(blocks,) ..., B, *features] cut into tensors of one row of neurons (a block)."""
+    planes: list[Tensor] = []
+    for tensor in tensors:
+        rows = tensor.contiguous().view(-1, neurons) if blocks is None else tensor.contiguous().view(blocks, -1, neurons)
+        planes += rows.unbind(-2)
+    return tuple(planes)
+
+
+def _widths(state: Sequence[Tensor], neurons: int) -> tuple[int, ...]:
+    """For each plane of a state, how many rows of neurons its tensor has in a block of checkpoints."""
+    counts = [s.numel() // neurons for s in state]
+    return tuple(count for count in counts for _ in range(count))
+
+
+def _knobs(knobs: Sequence[Tensor], features: torch.Size) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """What the kernels get for each knob, and of which kind it is."""
+    values: list[Any] = []
+    kinds = []
+    for knob in knobs:
+        if knob.numel() != 1:
+            kinds.append("row")
+            values.append(knob.detach().expand(features).contiguous())
+        elif knob.dim() == 0 and knob.device.type == "cpu":
+            kinds.append("number")
+            values.append(knob.item())
+        else:
+            kinds.append("element")
+            values.append(knob.detach())
+    return tuple(values), tuple(kinds)
+
+
+def _unit(x: Tensor, shape: torch.Size, lengths: Tensor | None, kinds: Sequence[str], *strides: int) -> tuple[int, int]:
+    """How many neurons a thread reads at a time, and how many would be 16 bytes of x."""
+    full = 16 // x.element_size()
+    by_feature = lengths is not None or "row" in kinds
+    return math.gcd(full, shape.numel(), *strides, shape[1:].numel() if by_feature else 0), full
+
+
+def _fit(full: int, size: int, states: int, kinds, wanted, membranes: bool, every: int) -> tuple[int, int]:
+    """Neurons a thread and steps a piece of the backward kernel, so that all of it fits the registers of a thread.
+
+    The estimate, checked against what the compiler takes by the tests of the compiled code: values for the whole run, a
+    neuron: knobs, sums, state and gradients of the state. A step: the membrane, the rest of the state, the spike's
+    gradient and, where knobs learn, the membrane before and x. Fewer neurons a thread are the last resort, since they
+    make narrower loads.
+    """
+    learns = any(wanted)
+
+    def registers(unit: int, piece: int) -> int:
+        words = unit * size // 4
+        whole = unit * (kinds.count("row") + sum(w > 0 for w in wanted) + 2 * states)
+        step = unit * (states + learns + membranes) + words * (1 + learns)
+        return _FIXED + whole + piece * step
+
+    for unit in (full, 4):
+        for piece in (16, 8, 4):
+            piece = _divisor(every, piece)
+            if registers(unit, piece) <= _REGISTERS:
+                return unit, piece
+    return 4, _divisor(every, 2)
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is not above ``most``."""
+    return next(d for d in range(most, 0, -1) if number % d == 0)
+
+
+def _sum_to_knob(sums: Tensor | None, knob: Tensor, shape: torch.Size) -> Tensor:
+    """The gradient of a knob from its addends: one a program, or one a neuron."""
+    if sums is None:
+        return knob.new_empty(0)
+    return sums.sum().reshape(knob.shape) if knob.numel() == 1 else sums.view(shape).sum_to_size(knob.shape)
