@@ -213,12 +213,13 @@ def backward_kernel(
     steps, units, x_units, s_units, v_units, features, truncate, alpha,
     STEP: tl.constexpr, BACK: tl.constexpr, KINDS: tl.constexpr, NEEDS: tl.constexpr, WIDTHS: tl.constexpr,
     HARD: tl.constexpr, STRICT: tl.constexpr, ATTACHED: tl.constexpr, SURROGATE: tl.constexpr, TRUNCATE: tl.constexpr,
-    EVERY: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+    EVERY: tl.constexpr, SPAN: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """``reference.backward``; a knob of one element gets one sum a program, another one a neuron, added up later.
 
-    Pieces are taken last first. A piece in the middle of a checkpoint's block is reached by stepping there from the
-    checkpoint; those steps' x is read again, from the cache that the program's other reads went through.
+    Pieces are taken last first. Where one does not begin at a checkpoint, the neurons are taken there from the checkpoint: to
+    the span of pieces around it once, from the span's first step for each piece. Those steps' x is read again, from the
+    cache that the program's other reads went through.
     """
     n, inside, neurons = _block(units, UNIT, BLOCK)
     x_stride = x_units * UNIT
@@ -228,52 +229,59 @@ def backward_kernel(
     sums = ()
     for k in tl.static_range(len(NEEDS)):
         sums = sums + ((tl.zeros_like(ends).to(tl.float32) if NEEDS[k] > 0 else 0.0),)  # noqa: RUF005
-    pieces = tl.cdiv(stop, PIECE)
-    for t in range(pieces * PIECE, steps):  # where no sample of the block takes a step
+    spans = tl.cdiv(stop, SPAN)
+    for t in range(spans * SPAN, steps):  # where no sample of the block takes a step
         tl.store(grad_x + t * neurons.to(tl.int64) + n, tl.zeros_like(ends).to(grad_x.dtype.element_ty), mask=inside)
-    for done in range(pieces):
-        first = (pieces - 1 - done) * PIECE
-        block = first // EVERY
-        now = _load_rows(checkpoints, block * neurons.to(tl.int64), n, inside, WIDTHS)
-        for t in range(block * EVERY, first):
-            current = tl.load(x + t * x_stride.to(tl.int64) + n, mask=t < ends, other=0.0)
-            _, _, now = STEP(current.to(tl.float32), now, values, HARD, STRICT)
-        currents = _load_piece(x, first, x_stride, n, ends, PIECE)
-        if grad_spikes is not None:
-            from_spikes = _load_piece(grad_spikes, first, s_units * UNIT, n, ends, PIECE)
-        if grad_v_sequence is not None:
-            from_v = _load_piece(grad_v_sequence, first, v_units * UNIT, n, ends, PIECE)
-        row = grad_x + (first + (PIECE - 1)) * neurons.to(tl.int64)
-        states, charged = (now,), ()
-        for j in tl.static_range(PIECE):
-            h, _, now = STEP(currents[j].to(tl.float32), now, values, HARD, STRICT)
-            states, charged = states + (now,), charged + (h,)  # noqa: RUF005
-        for j in tl.static_range(PIECE - 1, -1, -1):
-            t = first + j
-            live = t < ends
-            arriving = grads
+    for done in range(spans):
+        start = (spans - 1 - done) * SPAN
+        block = start // EVERY
+        base = _load_rows(checkpoints, block * neurons.to(tl.int64), n, inside, WIDTHS)
+        base = _advance(x, x_stride, base, block * EVERY, start, n, ends, values, STEP, HARD, STRICT)
+        for back in range(SPAN // PIECE):
+            first = start + (SPAN - PIECE) - back * PIECE
+            now = _advance(x, x_stride, base, start, first, n, ends, values, STEP, HARD, STRICT)
+            currents = _load_piece(x, first, x_stride, n, ends, PIECE)
+            if grad_spikes is not None:
+                from_spikes = _load_piece(grad_spikes, first, s_units * UNIT, n, ends, PIECE)
             if grad_v_sequence is not None:
-                arriving = (grads[0] + from_v[j],) + grads[1:]  # noqa: RUF005
-            grad_fired = from_spikes[j].to(tl.float32) if grad_spikes is not None else tl.zeros_like(arriving[0])
-            current = currents[j].to(tl.float32)
-            gx, before, parts = BACK(
-                grad_fired, arriving, current, states[j], charged[j], states[j + 1], values, alpha,
-                HARD, STRICT, ATTACHED, SURROGATE,
-            )  # fmt: skip
-            gx = tl.where(live, gx, 0.0).to(grad_x.dtype.element_ty)
-            tl.store(row + n, gx, mask=inside & (t < steps))
-            row -= neurons
-            sums = _add(sums, live, parts, NEEDS)
-            if TRUNCATE:
-                cut = (t > 0) & (t % truncate == 0)
-                before = _select(cut, _zeros(before), before)
-            grads = _select(live, before, grads)
+                from_v = _load_piece(grad_v_sequence, first, v_units * UNIT, n, ends, PIECE)
+            row = grad_x + (first + (PIECE - 1)) * neurons.to(tl.int64)
+            states, charged = (now,), ()
+            for j in tl.static_range(PIECE):
+                h, _, now = STEP(currents[j].to(tl.float32), now, values, HARD, STRICT)
+                states, charged = states + (now,), charged + (h,)  # noqa: RUF005
+            for j in tl.static_range(PIECE - 1, -1, -1):
+                t = first + j
+                live = t < ends
+                arriving = grads
+                if grad_v_sequence is not None:
+                    arriving = (grads[0] + from_v[j],) + grads[1:]  # noqa: RUF005
+                grad_fired = from_spikes[j].to(tl.float32) if grad_spikes is not None else tl.zeros_like(grads[0])
+                gx, before, parts = BACK(
+                    grad_fired, arriving, currents[j].to(tl.float32), states[j], charged[j], states[j + 1], values, alpha,
+                    HARD, STRICT, ATTACHED, SURROGATE,
+                )  # fmt: skip
+                tl.store(row + n, tl.where(live, gx, 0.0).to(grad_x.dtype.element_ty), mask=inside & (t < steps))
+                row -= neurons
+                sums = _add(sums, live, parts, NEEDS)
+                if TRUNCATE:
+                    before = _select((t > 0) & (t % truncate == 0), _zeros(before), before)
+                grads = _select(live, before, grads)
     _store_rows(grad_state, 0, grads, n, inside, WIDTHS)
     for k in tl.static_range(len(NEEDS)):
         if NEEDS[k] == 2:
             tl.store(grad_knobs[k] + n, sums[k], mask=inside)
         elif NEEDS[k] == 1:
             tl.store(grad_knobs[k] + tl.program_id(0), tl.sum(sums[k], axis=0))
+
+
+@triton.jit
+def _advance(x, stride, state, begin, end, n, ends, knobs, STEP: tl.constexpr, HARD: tl.constexpr, STRICT: tl.constexpr):
+    """The state before step ``end``, from that before ``begin``."""
+    for t in range(begin, end):
+        current = tl.load(x + t * stride.to(tl.int64) + n, mask=t < ends, other=0.0)
+        _, _, state = STEP(current.to(tl.float32), state, knobs, HARD, STRICT)
+    return state
 
 
 @triton.jit

@@ -22,7 +22,8 @@ __all__ = ["Equations", "Launch"]
 
 _WARP = 32
 _PIECE = 16  # steps whose loads are under way together, at most
-_REGISTERS = 230  # of 255 a thread, what the estimate below may fill
+_SPAN = 8  # steps that smaller pieces of the backward pass share a starting point for
+_REGISTERS = 205  # of 255 a thread, what the estimate below may fill
 _FIXED = 36  # registers for addresses and temporaries
 _TYPES = {
     torch.float32: "fp32",
@@ -46,7 +47,7 @@ class Launch(NamedTuple):
         """Queue it on the tensors' device."""
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
             self.kernel[(self.programs,)](
-                **self.arguments, **self.constants, num_warps=1, enable_fp_fusion=False
+                **self.arguments, **self.constants, num_warps=1, enable_fp_fusion=False, maxnreg=255
             )
 
     def compile(self, capability: int) -> Any:
@@ -69,7 +70,7 @@ class Launch(NamedTuple):
             hints |= {path: [["tt.divisibility", 16]] for path, part in parts.items() if isinstance(part, Tensor)}
         source = ASTSource(self.kernel, signature, constants, hints)
         target = GPUTarget("cuda", capability, _WARP)
-        return triton.compile(source, target=target, options={"num_warps": 1, "enable_fp_fusion": False})
+        return triton.compile(source, target=target, options={"num_warps": 1, "enable_fp_fusion": False, "maxnreg": 255})
 
 
 class Equations(NamedTuple):
@@ -227,6 +228,7 @@ class Equations(NamedTuple):
             "SURROGATE": rule.surrogate,
             "TRUNCATE": truncate > 0,
             "EVERY": every,
+            "SPAN": next(d for d in range(piece, every + 1, piece) if every % d == 0 and d >= min(_SPAN, every)),
             "PIECE": piece,
             "UNIT": unit,
             "BLOCK": full * _WARP,
@@ -285,7 +287,7 @@ def _fit(full: int, size: int, states: int, kinds, wanted, membranes: bool, ever
 
     The estimate, checked against what the compiler takes by the tests of the compiled code: values for the whole run, a
     neuron: knobs, sums, state and gradients of the state. A step: the membrane, the rest of the state, the spike's
-    gradient and, where knobs learn, the membrane before and x. Fewer neurons a thread are the last resort, since they
+    gradient (unconverted) and, where knobs learn, the membrane before and x. Fewer neurons a thread are the last resort, since they
     make narrower loads.
     """
     learns = any(wanted)
@@ -293,7 +295,7 @@ def _fit(full: int, size: int, states: int, kinds, wanted, membranes: bool, ever
     def registers(unit: int, piece: int) -> int:
         words = unit * size // 4
         whole = unit * (kinds.count("row") + sum(w > 0 for w in wanted) + 2 * states)
-        step = unit * (states + learns + membranes) + words * (1 + learns)
+        step = unit * (states + 2 * learns + membranes) + words
         return _FIXED + whole + piece * step
 
     for unit in (full, 4):
@@ -314,3 +316,12 @@ def _sum_to_knob(sums: Tensor | None, knob: Tensor, shape: torch.Size) -> Tensor
     if sums is None:
         return knob.new_empty(0)
     return sums.sum().reshape(knob.shape) if knob.numel() == 1 else sums.view(shape).sum_to_size(knob.shape)
+
+
+def _type(argument: Any) -> Any:
+    """An argument's type, as Triton writes it."""
+    if isinstance(argument, tuple):
+        return tuple(map(_type, argument))
+    if argument is None:
+        return "constexpr"
+    return f"*{_TYPES[argument.dtype]}" if isinstance(argument, Tensor) else {int: "i32", float: "fp32"}[type(argument)]
