@@ -39,7 +39,7 @@ def slope(x, a, SURROGATE: tl.constexpr):
         e = tl.exp(-a * size)
         g = a * e / ((1 + e) * (1 + e))
     elif SURROGATE == "atan":
-        y = HALF_PI * a * x
+        y = a * HALF_PI * x
         g = 0.5 * a / (1 + y * y)
     elif SURROGATE == "triangle":
         y = a - a * a * size
@@ -54,14 +54,14 @@ def slope(x, a, SURROGATE: tl.constexpr):
         g = 0.5 * a * tl.exp(-a * size)
     elif SURROGATE == "erf":
         y = a * x
-        g = ONE_OVER_SQRT_PI * a * tl.exp(-y * y)
+        g = a * ONE_OVER_SQRT_PI * tl.exp(-y * y)
     elif SURROGATE == "boxcar":
         g = tl.where(size < 0.5 / a, a, 0.0)
     else:
         tl.static_assert(SURROGATE == "multi_gaussian", "a surrogate that this file does not know")
         y = a * x
-        sides = tl.exp(-SIDE_SHARPNESS * (y + 1) * (y + 1)) + tl.exp(-SIDE_SHARPNESS * (y - 1) * (y - 1))
-        g = a * (MIDDLE * tl.exp(-0.5 * y * y) - SIDE * sides)
+        sides = tl.exp((y + 1) * (y + 1) * -SIDE_SHARPNESS) + tl.exp((y - 1) * (y - 1) * -SIDE_SHARPNESS)
+        g = a * (tl.exp(-0.5 * y * y) * MIDDLE - sides * SIDE)
     return g
 
 
@@ -175,7 +175,8 @@ def _store_spikes(spikes, t, fired, n, inside, there, neurons, BLOCK: tl.constex
         packed = tl.sum(bits, axis=1).to(tl.uint8)
         tl.store(spikes + t * row_bytes.to(tl.int64) + byte, packed, mask=there & (byte < row_bytes))
     else:
-        tl.store(spikes + t * neurons.to(tl.int64) + n, fired.to(spikes.dtype.element_ty), mask=there & inside)
+        ones = tl.where(fired, 1.0, 0.0).to(spikes.dtype.element_ty)
+        tl.store(spikes + t * neurons.to(tl.int64) + n, ones, mask=there & inside)
 
 
 @triton.jit(do_not_specialize=["steps", "units", "x_units", "features"])
