@@ -23,7 +23,7 @@ __all__ = ["Equations", "Launch"]
 _WARP = 32
 _PIECE = 16  # steps whose loads are under way together, at most
 _SPAN = 8  # steps that smaller pieces of the backward pass share a starting point for
-_REGISTERS = 205  # of 255 a thread, what the estimate below may fill
+_REGISTERS = 220  # of 255 a thread, what the estimate below may fill
 _FIXED = 36  # registers for addresses and temporaries
 _TYPES = {
     torch.float32: "fp32",
@@ -285,16 +285,16 @@ def _unit(x: Tensor, shape: torch.Size, lengths: Tensor | None, kinds: Sequence[
 def _fit(full: int, size: int, states: int, kinds, wanted, membranes: bool, every: int) -> tuple[int, int]:
     """Neurons a thread and steps a piece of the backward kernel, so that all of it fits the registers of a thread.
 
-    The estimate, checked against what the compiler takes by the tests of the compiled code: values for the whole run, a
-    neuron: knobs, sums, state and gradients of the state. A step: the membrane, the rest of the state, the spike's
-    gradient (unconverted) and, where knobs learn, the membrane before and x. Fewer neurons a thread are the last resort, since they
-    make narrower loads.
+    The estimate was fitted to what the compiler takes, and the tests of the compiled code watch it. For the whole run, a
+    neuron has its knobs, sums and their next addends, state and gradients of the state; a step has the membrane, the rest
+    of the state, the spike's gradient (not yet converted) and, where knobs learn, the membrane before and x. Fewer neurons
+    a thread are the last resort, since they make narrower loads.
     """
     learns = any(wanted)
 
     def registers(unit: int, piece: int) -> int:
         words = unit * size // 4
-        whole = unit * (kinds.count("row") + sum(w > 0 for w in wanted) + 2 * states)
+        whole = kinds.count("element") + unit * (kinds.count("row") + 2 * sum(w > 0 for w in wanted) + 2 * states)
         step = unit * (states + 2 * learns + membranes) + words
         return _FIXED + whole + piece * step
 
