@@ -20,5 +20,6 @@ if __name__ == "kernels":
     _spec.loader.exec_module(_module)
 else:
     from ._dispatch import use
+    from ._memory import empty_cache
 
-    __all__ = ["use"]
+    __all__ = ["empty_cache", "use"]

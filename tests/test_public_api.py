@@ -23,7 +23,7 @@ PUBLIC = {
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
     "temporal.frontends": "AmplitudeToDB Chain Deltas Log MFCC MelSpectrogram Normalize PCEN STFT",
-    "temporal.kernels": "use",
+    "temporal.kernels": "empty_cache use",
     "temporal.layers": """
         BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
     """,

@@ -1,20 +1,8 @@
-"""Leaky integrate-and-fire with adaptation (ALIF, AdLIF) over time, as one operator; ``reference.py`` states it.
+"""Leaky integrate-and-fire with adaptation (ALIF, AdLIF) over time; ``reference.py`` states the mathematics."""
 
-A backend is a module of this package with two functions, ``forward`` and ``backward``, of the signatures in
-``reference.py``, and an entry in the list below.
-"""
-
-from torch import Tensor
-
-from .._dispatch import Backends
 from .._scan import NeuronOperator
-from .reference import Knobs, State
+from .reference import FAMILY, AdaptiveState, Knobs
 
-__all__ = ["Knobs", "State", "adaptive"]
+__all__ = ["AdaptiveState", "Knobs", "adaptive"]
 
-
-def _takes_anything(x: Tensor) -> None:
-    return None
-
-
-adaptive = NeuronOperator("adaptive", State, Knobs, Backends("adaptive", __name__, reference=_takes_anything))
+adaptive = NeuronOperator(FAMILY, __name__)

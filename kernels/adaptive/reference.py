@@ -1,7 +1,7 @@
-"""Leaky integrate-and-fire with adaptation over time, in plain torch: the specification of every other backend.
+"""Leaky integrate-and-fire with adaptation: the specification of every backend.
 
 With current x, membrane h before and v after the reset, spike s, the adaptation w, and the adaptation r that this step
-sees (w[t-1]; w[t-2] where the state holds two values of w), at each step t:
+sees (w[t-1]; w[t-2] in the late form), at each step t:
 
     h[t] = decay v[t-1] + gain x[t] + bias - brake r[t]
     s[t] = 1 if h[t] >= threshold + lift r[t] (strict: >) else 0
@@ -21,170 +21,105 @@ reaches v[t] from outside, from t+1 and, as pull gw, through the adaptation:
     decay: gh v[t-1]   gain: gh x   bias: gh   threshold: -k ds   brake: -gh r   lift: -k ds r   w_decay: gw w[t-1]
     pull: gw v[t]   jump: gw s   reset: -s gv (soft), s gv (hard)   reset_lift: -s gv r (soft)
 
-``detach_reset`` drops the term gv dv/ds; the spike still reaches the adaptation. Nothing is kept for the backward pass but
-the state before every ``every``-th step. The work is linear in the number of steps.
+``detach_reset`` drops the term gv dv/ds; the spike still reaches the adaptation.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from ..surrogates import Surrogate
+from .._scan.family import Family
+from .._scan.reference import Reference
 
-__all__ = ["Knobs", "State", "backward", "forward"]
+__all__ = ["FAMILY", "AdaptiveState", "Knobs", "backward", "forward"]
 
 
-class State(NamedTuple):
-    """What goes from one step to the next.
+class AdaptiveState(NamedTuple):
+    """Membrane potential v and adaptation w after a step, each [B, *features]; the next step sees both."""
 
-    v: membrane [B, *features].
-    w: adaptation, those values that no step has seen yet, oldest first: [1, B, *features], or [2, B, *features] where it
-        acts a step later.
-    """
-
-    v: Tensor
-    w: Tensor
+    v: Any
+    w: Any
 
 
 class Knobs(NamedTuple):
     """The parameters of the equations above, each a scalar or broadcast against [*features]."""
 
-    decay: Tensor
-    gain: Tensor
-    bias: Tensor
-    threshold: Tensor
-    reset: Tensor
-    reset_lift: Tensor
-    brake: Tensor
-    lift: Tensor
-    w_decay: Tensor
-    pull: Tensor
-    jump: Tensor
+    decay: Any
+    gain: Any
+    bias: Any
+    threshold: Any
+    reset: Any
+    reset_lift: Any
+    brake: Any
+    lift: Any
+    w_decay: Any
+    pull: Any
+    jump: Any
 
 
-class _Step(NamedTuple):
-    """One step computed again: the state before, membrane before and after its reset, spikes, and the adaptation seen."""
+class Trace(NamedTuple):
+    """What a step's backward pass must know: the membrane before its reset, the adaptation it saw."""
 
-    before: State
-    h: Tensor
-    v: Tensor
-    fired: Tensor
-    seen: Tensor
+    h: Any
+    seen: Any
 
 
-def forward(
-    x: Tensor, state: State, knobs: Knobs, hard: bool, strict: bool, v_sequence: bool, every: int
-) -> tuple[Tensor, Tensor, State, State]:
-    """Spikes [T, ...], membranes after reset [T, ...] (or [0, ...]), the last state, checkpoints for backward."""
-    spikes, membranes, checkpoints = [], [], []
-    now, line = state, list(state.w.unbind(0))
-    for t, current in enumerate(x.unbind(0)):
-        if every and t % every == 0:
-            checkpoints.append(State(now.v, torch.stack(line)))
-        v, line, step = _step(current, now.v, line, knobs, hard, strict)
-        now = State(v, state.w)
-        spikes.append(step[1].to(x.dtype))
-        if v_sequence:
-            membranes.append(v)
-    # Copies where no step was taken: an operator's result must not share the memory of its input.
-    last = State(now.v.clone() if now is state else now.v, torch.stack(line))
-    kept = State(*(_stack([c[n] for c in checkpoints], state[n][None][:0]) for n in range(len(state))))
-    return _stack(spikes, x[:0]), _stack(membranes, state.v[None][:0]), last, kept
+def charge(knobs, before, x):
+    decay, gain, bias, _, _, _, brake, _, _, _, _ = knobs
+    v, seen = before[0], before[1]
+    return decay * v + gain * x + bias - brake * seen, seen
 
 
-def backward(
-    grad_spikes: Tensor | None,
-    grad_v_sequence: Tensor | None,
-    grad_last: State,
-    x: Tensor,
-    checkpoints: State,
-    knobs: Knobs,
-    hard: bool,
-    strict: bool,
-    detach_reset: bool,
-    surrogate: str,
-    alpha: float,
-    every: int,
-    needs: Sequence[bool],
-) -> tuple[Tensor, State, Knobs]:
-    """Gradients for x, the first state and the knobs; the knobs' only where ``needs`` says so, else empty."""
-    slope = Surrogate(surrogate, alpha)
-    nothing, one = checkpoints.v.new_zeros(x.shape[1:]), checkpoints.v.new_ones(())
-    to_v = nothing.clone() if grad_last.v is None else grad_last.v.clone()
-    to_line = [nothing] * checkpoints.w.shape[1] if grad_last.w is None else list(grad_last.w.unbind(0))
-    sums = [nothing.clone() if needed else nothing.new_zeros(0) for needed in needs]
-    grad_x: list[Tensor] = []  # last step first
-    for start in reversed(range(0, x.shape[0], every)):
-        block = x[start : start + every]
-        first = State(*(c[start // every] for c in checkpoints))
-        for t, step in reversed(list(enumerate(_again(block, first, knobs, hard, strict), start))):
-            before, h, v, fired, seen = step
-            grad_w = to_line[-1]
-            grad_v = to_v + knobs.pull * grad_w
-            if grad_v_sequence is not None:
-                grad_v = grad_v + grad_v_sequence[t]
-            grad_fired = knobs.jump * grad_w
-            if grad_spikes is not None:
-                grad_fired = grad_fired + grad_spikes[t].to(h.dtype)
-            if not detach_reset:
-                grad_fired = grad_fired + grad_v * (knobs.reset - h if hard else _soft_reset(knobs, seen).neg())
-            through_spike = grad_fired * slope(h - (knobs.threshold + knobs.lift * seen))
-            at_reset = torch.where(fired, grad_v, 0)
-            grad_h = through_spike + (torch.where(fired, 0, grad_v) if hard else grad_v)
-            grad_seen = -knobs.brake * grad_h - knobs.lift * through_spike
-            if not hard:
-                grad_seen = grad_seen - knobs.reset_lift * at_reset
-            grad_x.append((knobs.gain * grad_h).to(x.dtype))
-            to_v = knobs.decay * grad_h
-            to_line = [grad_seen, *to_line[:-1]]
-            to_line[-1] = to_line[-1] + knobs.w_decay * grad_w
-            parts = (
-                (1, grad_h, before.v),
-                (1, grad_h, x[t].to(h.dtype)),
-                (1, grad_h, one),
-                (-1, through_spike, one),
-                (1 if hard else -1, at_reset, one),
-                (0 if hard else -1, at_reset, seen),
-                (-1, grad_h, seen),
-                (-1, through_spike, seen),
-                (1, grad_w, before.w[-1]),
-                (1, grad_w, v),
-                (1, grad_w, fired.to(h.dtype)),
-            )
-            for total, needed, (sign, gradient, factor) in zip(sums, needs, parts, strict=True):
-                if needed and sign:
-                    total.addcmul_(gradient, factor, value=sign)
-    grads = [s.sum_to_size(k.shape) if needed else s for s, k, needed in zip(sums, knobs, needs, strict=True)]
-    return _stack(grad_x[::-1], x[:0]), State(to_v, torch.stack(to_line)), Knobs(*grads)
+def distance(knobs, trace):
+    _, _, _, threshold, _, _, _, lift, _, _, _ = knobs
+    h, seen = trace
+    return h - (threshold + lift * seen)
 
 
-def _soft_reset(knobs: Knobs, seen: Tensor) -> Tensor:
-    return knobs.reset + knobs.reset_lift * seen
+def membrane(knobs, trace, fired, hard):
+    _, _, _, _, reset, reset_lift, _, _, _, _, _ = knobs
+    h, seen = trace
+    return torch.where(fired, reset if hard else h - (reset + reset_lift * seen), h)
 
 
-def _step(x: Tensor, v: Tensor, line: list[Tensor], knobs: Knobs, hard: bool, strict: bool):
-    """The membrane and the adaptation after one step; the membrane before its reset, and who fired."""
-    seen = line[0]
-    h = knobs.decay * v + knobs.gain * x.to(v.dtype) + knobs.bias - knobs.brake * seen
-    threshold = knobs.threshold + knobs.lift * seen
-    fired = h > threshold if strict else h >= threshold
-    v = torch.where(fired, knobs.reset if hard else h - _soft_reset(knobs, seen), h)
-    w = knobs.w_decay * line[-1] + knobs.pull * v + torch.where(fired, knobs.jump, 0)
-    return v, [*line[1:], w], (h, fired)
+def adapt(knobs, w, v, fired):
+    _, _, _, _, _, _, _, _, w_decay, pull, jump = knobs
+    return w_decay * w + pull * v + torch.where(fired, jump, 0.0)
 
 
-def _again(x: Tensor, state: State, knobs: Knobs, hard: bool, strict: bool) -> list[_Step]:
-    """Every step of one block, from the state before it."""
-    steps = []
-    v, line = state.v, list(state.w.unbind(0))
-    for current in x.unbind(0):
-        before = State(v, line)  # type: ignore[arg-type] # not stacked: only read
-        v, line, (h, fired) = _step(current, v, line, knobs, hard, strict)
-        steps.append(_Step(before, h, v, fired, before.w[0]))
-    return steps
+def settle(knobs, before, trace, fired, hard):
+    v = membrane(knobs, trace, fired, hard)
+    return v, adapt(knobs, before[1], v, fired)
 
 
-def _stack(steps: list[Tensor], none: Tensor) -> Tensor:
-    return torch.stack(steps) if steps else none.clone(memory_format=torch.contiguous_format)
+def through_step(knobs, before, trace, fired, slope, x, grad_fired, grad_v, grad_w, hard, attached):
+    """Gradients of x, v[t-1], the adaptation that was seen, w[t-1], and the knobs."""
+    decay, gain, _, _, reset, reset_lift, brake, lift, w_decay, pull, jump = knobs
+    (h, seen), w = trace, before[-1]
+    grad_v = grad_v + pull * grad_w
+    grad_fired = grad_fired + jump * grad_w
+    if attached:
+        grad_fired = grad_fired + grad_v * (reset - h if hard else -(reset + reset_lift * seen))
+    through_spike = grad_fired * slope
+    at_reset = torch.where(fired, grad_v, 0.0)
+    grad_h = through_spike + (torch.where(fired, 0.0, grad_v) if hard else grad_v)
+    subtracted = torch.where(fired, 0.0, 0.0) if hard else at_reset  # a hard reset does not depend on reset_lift
+    grad_seen = -brake * grad_h - lift * through_spike - reset_lift * subtracted
+    grad_knobs = (
+        grad_h * before[0], grad_h * x, grad_h, -through_spike, at_reset if hard else -at_reset, -subtracted * seen,
+        -grad_h * seen, -through_spike * seen, grad_w * w, grad_w * membrane(knobs, trace, fired, hard),
+        torch.where(fired, grad_w, 0.0),
+    )  # fmt: skip
+    return gain * grad_h, decay * grad_h, grad_seen, w_decay * grad_w, grad_knobs
+
+
+def back(knobs, before, trace, fired, slope, x, grad_fired, grad_after, hard, attached):
+    grad_x, grad_v, grad_seen, grad_w, grad_knobs = through_step(
+        knobs, before, trace, fired, slope, x, grad_fired, grad_after[0], grad_after[1], hard, attached
+    )
+    return grad_x, (grad_v, grad_seen + grad_w), grad_knobs
+
+
+FAMILY = Family("adaptive", AdaptiveState, Knobs, Trace, charge, distance, settle, back)
+_REFERENCE = Reference(FAMILY)
+forward, backward = _REFERENCE.forward, _REFERENCE.backward

@@ -1,20 +1,8 @@
-"""The current-based leaky integrate-and-fire neuron over time, as one operator; ``reference.py`` states the mathematics.
+"""Current-based leaky integrate-and-fire (CubaLIF) over time; ``reference.py`` states the mathematics."""
 
-A backend is a module of this package with two functions, ``forward`` and ``backward``, of the signatures in
-``reference.py``, and an entry in the list below.
-"""
-
-from torch import Tensor
-
-from .._dispatch import Backends
 from .._scan import NeuronOperator
-from .reference import Knobs, State
+from .reference import FAMILY, CubaState, Knobs
 
-__all__ = ["Knobs", "State", "cuba"]
+__all__ = ["CubaState", "Knobs", "cuba"]
 
-
-def _takes_anything(x: Tensor) -> None:
-    return None
-
-
-cuba = NeuronOperator("cuba", State, Knobs, Backends("cuba", __name__, reference=_takes_anything))
+cuba = NeuronOperator(FAMILY, __name__)

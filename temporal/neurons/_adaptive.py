@@ -1,31 +1,17 @@
 """The neurons with adaptation as functions of their currents, and the checked call of their operator."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from temporal.kernels.adaptive import Knobs, State, adaptive
+from temporal.kernels.adaptive import AdaptiveState, adaptive
+from temporal.kernels.adaptive_late import EulerState, adaptive_late
 from temporal.kernels.surrogates import Surrogate
 
-from ._checks import checked_input, checked_knob, checked_parts, checked_state
+from ._checks import checked_input, checked_knob
+from ._run import Neuron, resets, run
 
-__all__ = ["AdaptiveState", "EulerState", "adlif", "alif", "run_adlif", "run_alif"]
-
-
-class AdaptiveState(NamedTuple):
-    """Membrane potential v and adaptation w after a step, each [B, *features]; the next step sees both."""
-
-    v: Tensor
-    w: Tensor
-
-
-class EulerState(NamedTuple):
-    """Membrane potential v, adaptation w, which the next step sees, and the one after it, w_next; each [B, *features]."""
-
-    v: Tensor
-    w: Tensor
-    w_next: Tensor
+__all__ = ["AdaptiveState", "EulerState", "adlif", "adlif_neuron", "alif", "alif_neuron"]
 
 
 def alif(
@@ -45,6 +31,8 @@ def alif(
     strict: bool = False,
     detach_reset: bool = True,
     surrogate: str | Surrogate | Any = "atan",
+    lengths: Tensor | None = None,
+    truncate: int | None = None,
 ) -> tuple[Tensor, Tensor, AdaptiveState]:
     """Leaky integrate-and-fire neurons whose threshold rises with every spike and falls back, over time.
 
@@ -74,7 +62,7 @@ def alif(
         gain, bias: factor on the current, and what is added at every step.
         threshold: of a neuron at rest.
         jump: what a spike adds to w.
-        reset_by, reset_to, strict, surrogate: as for :func:`lif`.
+        reset_by, reset_to, strict, surrogate, lengths, truncate: as for :func:`lif`.
         reset_lift: by how much a unit of w raises what a soft reset subtracts; ``adaptation`` subtracts theta[t].
         detach_reset: cut the gradient that flows from the reset back through the spike; the one through the adaptation
             stays.
@@ -95,14 +83,13 @@ def alif(
     >>> spikes.flatten()  # the first spike raises the threshold to 1.5, the second to 1.905
     tensor([1., 0., 1., 0., 0., 1.])
     """
-    if reset_by is not None and reset_to is not None:
-        raise ValueError("alif: give reset_by (soft reset) or reset_to (hard reset), not both")
-    return run_alif(
-        "alif", x, state, decay=decay, gain=gain, bias=bias, threshold=threshold, hard=reset_to is not None,
-        reset=reset_to if reset_to is not None else threshold if reset_by is None else reset_by,
-        adaptation=adaptation, reset_lift=reset_lift, w_decay=w_decay, jump=jump, strict=strict,
-        detach_reset=detach_reset, surrogate=Surrogate.resolve(surrogate), v_sequence=True,
+    checked_knob("alif", "adaptation", adaptation, x, checked_input("alif", x))  # the operator has another name for it
+    hard, reset = resets("alif", threshold, reset_by, reset_to)
+    neuron = alif_neuron(
+        "alif", decay, gain, bias, threshold, reset, adaptation, reset_lift, w_decay, jump, hard=hard, strict=strict,
+        detach_reset=detach_reset, surrogate=Surrogate.resolve(surrogate), truncate=truncate,
     )  # fmt: skip
+    return run(neuron, x, state, lengths, v_sequence=True)
 
 
 def adlif(
@@ -120,6 +107,8 @@ def adlif(
     strict: bool = False,
     detach_reset: bool = True,
     surrogate: str | Surrogate | Any = "atan",
+    lengths: Tensor | None = None,
+    truncate: int | None = None,
 ) -> tuple[Tensor, Tensor, AdaptiveState | EulerState]:
     """Leaky integrate-and-fire neurons held back by an adaptation that follows their membrane and their spikes, over time.
 
@@ -144,7 +133,7 @@ def adlif(
             -1 < a < (1 - decay w_decay) / ((1 - decay)(1 - w_decay)), a small part of it.
         b: how strongly it follows the spikes.
         symplectic: the form of the discretisation.
-        threshold, reset_by, reset_to, strict, surrogate: as for :func:`lif`.
+        threshold, reset_by, reset_to, strict, surrogate, lengths, truncate: as for :func:`lif`.
         detach_reset: cut the gradient that flows from the reset back through the spike; the one through the adaptation
             stays.
     Shape:
@@ -164,82 +153,39 @@ def adlif(
     >>> spikes.flatten()  # silenced by what its first spike left behind
     tensor([1., 0., 0., 1., 0., 0.])
     """
-    if reset_by is not None and reset_to is not None:
-        raise ValueError("adlif: give reset_by (soft reset) or reset_to (hard reset), not both")
-    return run_adlif(
-        "adlif", x, state, decay=decay, rate=1 - decay, threshold=threshold, hard=reset_to is not None,
-        reset=reset_to if reset_to is not None else threshold if reset_by is None else reset_by, w_decay=w_decay,
-        w_rate=1 - w_decay, a=a, b=b, symplectic=symplectic, strict=strict, detach_reset=detach_reset,
-        surrogate=Surrogate.resolve(surrogate), v_sequence=True,
+    dtype = checked_input("adlif", x)
+    for name, knob in (("a", a), ("b", b)):  # which reach the operator in products only
+        checked_knob("adlif", name, knob, x, dtype)
+    hard, reset = resets("adlif", threshold, reset_by, reset_to)
+    neuron = adlif_neuron(
+        "adlif", decay, 1 - decay, threshold, reset, w_decay, 1 - w_decay, a, b, symplectic, hard=hard, strict=strict,
+        detach_reset=detach_reset, surrogate=Surrogate.resolve(surrogate), truncate=truncate,
     )  # fmt: skip
+    return run(neuron, x, state, lengths, v_sequence=True)
 
 
-def run_alif(
-    owner: str,
-    x: Tensor,
-    state: tuple[Tensor, Tensor] | None,
-    *,
-    adaptation: float | Tensor,
-    rest: float = 0.0,
-    size: tuple[int, ...] | None = None,
-    **knobs_and_rule: Any,
-) -> tuple[Tensor, Tensor, AdaptiveState]:
-    """The checked call of the operator for an adaptive threshold: errors name ``owner``."""
-    dtype = checked_input(owner, x, size)
-    v, w = checked_parts(owner, state, AdaptiveState)
-    v = checked_state(owner, "state.v", v, x, dtype, rest)
-    w = checked_state(owner, "state.w", w, x, dtype, 0.0)
-    knobs_and_rule |= {"lift": checked_knob(owner, "adaptation", adaptation, x, dtype), "brake": 0.0, "pull": 0.0}
-    spikes, membranes, last = _run(owner, x, dtype, State(v, w.unsqueeze(0)), **knobs_and_rule)
-    return spikes, membranes, AdaptiveState(last.v, last.w[0])
+Knob = float | Tensor
 
 
-def run_adlif(
-    owner: str,
-    x: Tensor,
-    state: tuple[Tensor, ...] | None,
-    *,
-    rate: float | Tensor,
-    w_rate: float | Tensor,
-    a: float | Tensor,
-    b: float | Tensor,
-    symplectic: bool,
-    size: tuple[int, ...] | None = None,
-    **knobs_and_rule: Any,
-) -> tuple[Tensor, Tensor, AdaptiveState | EulerState]:
-    """The checked call of the operator for an adaptation below the threshold: errors name ``owner``."""
-    dtype = checked_input(owner, x, size)
-    kind = AdaptiveState if symplectic else EulerState
-    parts = checked_parts(owner, state, kind)
-    for name, knob in (("a", a), ("b", b)):
-        checked_knob(owner, name, knob, x, dtype)
-    v, *w = (checked_state(owner, f"state.{n}", p, x, dtype, 0.0) for n, p in zip(kind._fields, parts, strict=True))
-    knobs_and_rule |= {"gain": rate, "brake": rate, "pull": w_rate * a, "jump": w_rate * b}
-    knobs_and_rule |= {"bias": 0.0, "lift": 0.0, "reset_lift": 0.0}
-    spikes, membranes, last = _run(owner, x, dtype, State(v, torch.stack(w)), **knobs_and_rule)
-    return spikes, membranes, kind(last.v, *last.w.unbind(0))
+def alif_neuron(
+    owner: str, decay: Knob, gain: Knob, bias: Knob, threshold: Knob, reset: Knob, adaptation: Knob, reset_lift: Knob,
+    w_decay: Knob, jump: Knob, **more: Any,
+) -> Neuron:  # fmt: skip
+    """An adaptive threshold, as a setting of the operator."""
+    knobs = {
+        "decay": decay, "gain": gain, "bias": bias, "threshold": threshold, "reset": reset, "reset_lift": reset_lift,
+        "brake": 0.0, "lift": adaptation, "w_decay": w_decay, "pull": 0.0, "jump": jump,
+    }  # fmt: skip
+    return Neuron(owner, adaptive, knobs, **more)
 
 
-def _run(
-    owner: str,
-    x: Tensor,
-    dtype: torch.dtype,
-    state: State,
-    *,
-    hard: bool,
-    strict: bool,
-    detach_reset: bool,
-    surrogate: Surrogate,
-    v_sequence: bool,
-    **knobs: float | Tensor,
-) -> tuple[Tensor, Tensor, State]:
-    return adaptive(
-        x,
-        state,
-        Knobs(**{name: checked_knob(owner, name, knob, x, dtype) for name, knob in knobs.items()}),
-        hard=hard,
-        strict=strict,
-        detach_reset=detach_reset,
-        surrogate=surrogate,
-        v_sequence=v_sequence,
-    )
+def adlif_neuron(
+    owner: str, decay: Knob, rate: Knob, threshold: Knob, reset: Knob, w_decay: Knob, w_rate: Knob, a: Knob, b: Knob,
+    symplectic: bool, **more: Any,
+) -> Neuron:  # fmt: skip
+    """An adaptation below the threshold, as a setting of the operator; ``rate`` is 1 - decay, ``w_rate`` 1 - w_decay."""
+    knobs = {
+        "decay": decay, "gain": rate, "bias": 0.0, "threshold": threshold, "reset": reset, "reset_lift": 0.0,
+        "brake": rate, "lift": 0.0, "w_decay": w_decay, "pull": w_rate * a, "jump": w_rate * b,
+    }  # fmt: skip
+    return Neuron(owner, adaptive if symplectic else adaptive_late, knobs, **more)

@@ -5,8 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["broadcasts", "checked_input", "checked_knob", "checked_parts", "checked_state"]
+from temporal.layers._protocol import check_lengths
 
+__all__ = [
+    "broadcasts", "checked_input", "checked_knob", "checked_lengths", "checked_parts", "checked_state", "checked_truncate",
+]  # fmt: skip
+
+_MOST_SCALARS = 1000  # a sweep over time constants must not fill the memory
 _CURRENTS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -59,7 +64,7 @@ def checked_knob(owner: str, name: str, knob: float | Tensor, x: Tensor, dtype: 
     if not isinstance(knob, Tensor):
         if knob != knob:  # NaN; math.isnan would break the compiler's graph
             raise ValueError(f"{owner}: {name} is NaN; expected a number or a tensor [*features]")
-        return torch.scalar_tensor(knob, dtype=dtype, device="cpu")  # mixes with tensors of any device
+        return _scalar(float(knob), dtype)
     if knob.device != x.device:
         raise ValueError(f"{owner}: {name} is on {knob.device}, x is on {x.device}; move one of them")
     if not broadcasts(knob.shape, x.shape[2:]):
@@ -68,6 +73,41 @@ def checked_knob(owner: str, name: str, knob: float | Tensor, x: Tensor, dtype: 
             f"{list(x.shape[2:])} of x {list(x.shape)}"
         )
     return knob.to(dtype)
+
+
+def checked_lengths(owner: str, lengths: Tensor | None, x: Tensor) -> Tensor | None:
+    """The samples' steps as the operators take them."""
+    if lengths is None:
+        return None
+    check_lengths(owner, lengths, x.shape[1], x.shape[0], "steps")
+    if lengths.device != x.device:
+        raise ValueError(f"{owner}: lengths is on {lengths.device}, x is on {x.device}; move one of them")
+    return lengths.to(torch.int64).contiguous()
+
+
+def checked_truncate(owner: str, truncate: int | None) -> int:
+    """After how many steps gradients end, or 0."""
+    if truncate is None:
+        return 0
+    if not isinstance(truncate, int) or truncate < 1:
+        raise ValueError(f"{owner}: truncate={truncate} must be a positive number of steps, or None")
+    return truncate
+
+
+_scalars: dict[tuple[float, torch.dtype], Tensor] = {}
+
+
+def _scalar(number: float, dtype: torch.dtype) -> Tensor:
+    """A number as a tensor, which mixes with tensors of any device; made once, since a step of a stream takes as long."""
+    if torch.compiler.is_compiling():
+        return torch.scalar_tensor(number, dtype=dtype, device="cpu")
+    known = _scalars.get((number, dtype))
+    if known is None:
+        with torch.inference_mode(False):  # in which it could not be saved for a backward pass
+            known = torch.scalar_tensor(number, dtype=dtype, device="cpu")
+        if type(known) is Tensor and len(_scalars) < _MOST_SCALARS:
+            _scalars[number, dtype] = known
+    return known
 
 
 def broadcasts(shape: Sequence[int], features: Sequence[int]) -> bool:

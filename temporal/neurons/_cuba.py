@@ -1,22 +1,15 @@
 """The current-based neuron as a function of its input, and the checked call of its operator."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
-from temporal.kernels.cuba import Knobs, State, cuba
+from temporal.kernels.cuba import CubaState, cuba
 from temporal.kernels.surrogates import Surrogate
 
-from ._checks import checked_input, checked_knob, checked_parts, checked_state
+from ._run import Neuron, resets, run
 
-__all__ = ["CubaState", "cuba_lif", "run_cuba"]
-
-
-class CubaState(NamedTuple):
-    """Membrane potential v and synaptic current i after a step, each [B, *features]."""
-
-    v: Tensor
-    i: Tensor
+__all__ = ["CubaState", "cuba_lif"]
 
 
 def cuba_lif(
@@ -33,6 +26,8 @@ def cuba_lif(
     strict: bool = False,
     detach_reset: bool = True,
     surrogate: str | Surrogate | Any = "atan",
+    lengths: Tensor | None = None,
+    truncate: int | None = None,
 ) -> tuple[Tensor, Tensor, CubaState]:
     """Leaky integrate-and-fire neurons behind a synapse that leaks as well, over time.
 
@@ -59,7 +54,7 @@ def cuba_lif(
         decay: what is left of the membrane after one step; 1 - 1/tau for a time constant of tau steps.
         i_decay: what is left of the synaptic current after one step.
         gain: factor on the synaptic current.
-        bias, threshold, reset_by, reset_to, strict, detach_reset, surrogate: as for :func:`lif`.
+        bias, threshold, reset_by, reset_to, strict, detach_reset, surrogate, lengths, truncate: as for :func:`lif`.
     Shape:
         x: [T, B, *features], T steps, B samples. v, i: [B, *features]. A knob: a number, or a tensor that broadcasts
         against [*features]. Returns spikes [T, B, *features] of x's dtype; the membrane after every step (and its reset)
@@ -77,40 +72,9 @@ def cuba_lif(
     >>> spikes.flatten(), v.flatten()
     (tensor([1., 0., 0., 0.]), tensor([0.0000, 0.2500, 0.2500, 0.1875]))
     """
-    if reset_by is not None and reset_to is not None:
-        raise ValueError("cuba_lif: give reset_by (soft reset) or reset_to (hard reset), not both")
-    return run_cuba(
-        "cuba_lif", x, state, decay=decay, gain=gain, bias=bias, threshold=threshold, hard=reset_to is not None,
-        reset=reset_to if reset_to is not None else threshold if reset_by is None else reset_by, i_decay=i_decay,
-        strict=strict, detach_reset=detach_reset, surrogate=Surrogate.resolve(surrogate), v_sequence=True,
-    )  # fmt: skip
-
-
-def run_cuba(
-    owner: str,
-    x: Tensor,
-    state: tuple[Tensor, Tensor] | None,
-    *,
-    hard: bool,
-    strict: bool,
-    detach_reset: bool,
-    surrogate: Surrogate,
-    v_sequence: bool,
-    rest: float = 0.0,
-    size: tuple[int, ...] | None = None,
-    **knobs: float | Tensor,
-) -> tuple[Tensor, Tensor, CubaState]:
-    """The checked call of the operator, for the function and the layer: errors name ``owner``."""
-    dtype = checked_input(owner, x, size)
-    v, i = checked_parts(owner, state, CubaState)
-    spikes, membranes, last = cuba(
-        x,
-        State(checked_state(owner, "state.v", v, x, dtype, rest), checked_state(owner, "state.i", i, x, dtype, 0.0)),
-        Knobs(**{name: checked_knob(owner, name, knob, x, dtype) for name, knob in knobs.items()}),
-        hard=hard,
-        strict=strict,
-        detach_reset=detach_reset,
-        surrogate=surrogate,
-        v_sequence=v_sequence,
+    hard, reset = resets("cuba_lif", threshold, reset_by, reset_to)
+    knobs = {"decay": decay, "gain": gain, "bias": bias, "threshold": threshold, "reset": reset, "i_decay": i_decay}
+    neuron = Neuron(
+        "cuba_lif", cuba, knobs, hard, strict, detach_reset, Surrogate.resolve(surrogate), truncate=truncate
     )
-    return spikes, membranes, CubaState(*last)
+    return run(neuron, x, state, lengths, v_sequence=True)

@@ -1,20 +1,22 @@
 """The leaky integrate-and-fire layer with adaptation below the threshold."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from temporal.kernels.surrogates import Surrogate
 
-from ._adaptive import AdaptiveState, EulerState, run_adlif
-from ._parameters import Size, Threshold, TimeConstant, checked_reset, checked_trainable, resolve_size
+from ._adaptive import adlif_neuron
+from ._layer import SpikingLayer
+from ._parameters import Size, TimeConstant, checked_trainable, resolve_size
+from ._run import Neuron
 from ._strengths import Coupling, Strength
 
 __all__ = ["AdLIF"]
 
 
-class AdLIF(nn.Module):
+class AdLIF(SpikingLayer):
     """Leaky integrate-and-fire neurons held back by an adaptation that follows their membrane and their spikes.
 
     Such a neuron can oscillate below its threshold, and so answer to a frequency.
@@ -77,21 +79,20 @@ class AdLIF(nn.Module):
         surrogate: str | Surrogate | Any = "atan",
         size: Size = None,
         trainable: Collection[str] = (),
+        memory: Literal["save", "recompute"] = "save",
+        truncate: int | None = None,
     ):
-        super().__init__()
         learned = checked_trainable("AdLIF", trainable, ("tau", "tau_adaptation", "a", "b", "v_threshold"))
-        self.size = size = resolve_size(
-            "AdLIF", size, tau=tau, tau_adaptation=tau_adaptation, a=a, b=b, v_threshold=v_threshold
-        )
+        size = resolve_size("AdLIF", size, tau=tau, tau_adaptation=tau_adaptation, a=a, b=b, v_threshold=v_threshold)
+        super().__init__(
+            v_threshold=v_threshold, v_reset=v_reset, detach_reset=detach_reset, surrogate=surrogate, size=size,
+            learned=learned, memory=memory, truncate=truncate,
+        )  # fmt: skip
         self.symplectic = symplectic
         self.time_constant = TimeConstant("AdLIF", tau, size, "tau" in learned)
-        self.memory = TimeConstant("AdLIF", tau_adaptation, size, "tau_adaptation" in learned, "tau_adaptation")
+        self.follower = TimeConstant("AdLIF", tau_adaptation, size, "tau_adaptation" in learned, "tau_adaptation")
         self.coupling = Coupling("AdLIF", a, self._limit(), size, "a" in learned)
         self.strength = Strength("AdLIF", "b", b, size, "b" in learned)
-        self.v_reset = checked_reset("AdLIF", v_reset)
-        self.threshold = Threshold("AdLIF", v_threshold, v_reset or 0.0, size, "v_threshold" in learned)
-        self.detach_reset = detach_reset
-        self.surrogate = Surrogate.resolve(surrogate)
 
     @property
     def tau(self) -> float | Tensor:
@@ -101,7 +102,7 @@ class AdLIF(nn.Module):
     @property
     def tau_adaptation(self) -> float | Tensor:
         """Time constant of the adaptation, in steps."""
-        return self.memory.tau
+        return self.follower.tau
 
     @property
     def a(self) -> float | Tensor:
@@ -113,32 +114,21 @@ class AdLIF(nn.Module):
         """How strongly the adaptation follows the spikes."""
         return self.strength.value
 
-    @property
-    def v_threshold(self) -> float | Tensor:
-        """Membrane potential at which a neuron fires."""
-        return self.threshold.value
-
-    def forward(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, AdaptiveState | EulerState]:
+    def _neuron(self) -> Neuron:
         decay, rate = self.time_constant.decay_and_rate()
-        w_decay, w_rate = self.memory.decay_and_rate()
-        threshold = self.threshold.value
-        hard = self.v_reset is not None
-        spikes, _, state = run_adlif(
-            "AdLIF", x, state, decay=decay, rate=rate, threshold=threshold, reset=self.v_reset if hard else threshold,
-            w_decay=w_decay, w_rate=w_rate, a=self.a, b=self.b, symplectic=self.symplectic, hard=hard, strict=False,
-            detach_reset=self.detach_reset, surrogate=self.surrogate, v_sequence=False, size=self.size,
-        )  # fmt: skip
-        return spikes, state
-
-    def extra_repr(self) -> str:
-        return (
-            f"symplectic={self.symplectic}, v_reset={self.v_reset}, detach_reset={self.detach_reset}, "
-            f"surrogate={self.surrogate}"
+        w_decay, w_rate = self.follower.decay_and_rate()
+        threshold, reset, same = self._resets()
+        same["rest"] = 0.0  # the membrane decays to 0, wherever the reset leads
+        return adlif_neuron(
+            "AdLIF", decay, rate, threshold, reset, w_decay, w_rate, self.a, self.b, self.symplectic, **same
         )
+
+    def _described(self) -> list[str]:
+        return [f"symplectic={self.symplectic}"]
 
     def _limit(self) -> float | Tensor:
         """The coupling at which an eigenvalue of the two states' recurrence reaches 1 in magnitude."""
-        tau, tau_adaptation = _at_most_a_million(self.time_constant.tau), _at_most_a_million(self.memory.tau)
+        tau, tau_adaptation = _at_most_a_million(self.time_constant.tau), _at_most_a_million(self.follower.tau)
         return (2 * tau - 1) * (2 * tau_adaptation - 1) if self.symplectic else tau + tau_adaptation - 1
 
 

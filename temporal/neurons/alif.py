@@ -1,20 +1,22 @@
 """The leaky integrate-and-fire layer with an adaptive threshold."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from temporal.kernels.surrogates import Surrogate
 
-from ._adaptive import AdaptiveState, run_alif
-from ._parameters import Size, Threshold, TimeConstant, checked_reset, checked_trainable, resolve_size
+from ._adaptive import alif_neuron
+from ._layer import SpikingLayer
+from ._parameters import Size, TimeConstant, checked_trainable, resolve_size
+from ._run import Neuron
 from ._strengths import Strength
 
 __all__ = ["ALIF"]
 
 
-class ALIF(nn.Module):
+class ALIF(SpikingLayer):
     """Leaky integrate-and-fire neurons whose threshold rises with every spike and falls back.
 
     h[t] = v[t-1] - (v[t-1] - v_reset) / tau + x[t]   (decay_input: x[t] / tau)
@@ -76,23 +78,26 @@ class ALIF(nn.Module):
         surrogate: str | Surrogate | Any = "atan",
         size: Size = None,
         trainable: Collection[str] = (),
+        memory: Literal["save", "recompute"] = "save",
+        truncate: int | None = None,
     ):
-        super().__init__()
         learned = checked_trainable("ALIF", trainable, ("tau", "tau_adaptation", "adaptation", "v_threshold"))
-        self.size = size = resolve_size(
+        size = resolve_size(
             "ALIF", size, tau=tau, tau_adaptation=tau_adaptation, adaptation=adaptation, v_threshold=v_threshold
         )
+        super().__init__(
+            v_threshold=v_threshold, v_reset=v_reset, detach_reset=detach_reset, surrogate=surrogate, size=size,
+            learned=learned, memory=memory, truncate=truncate,
+        )  # fmt: skip
         self.time_constant = TimeConstant("ALIF", tau, size, "tau" in learned)
-        self.memory = TimeConstant("ALIF", tau_adaptation, size, "tau_adaptation" in learned, "tau_adaptation")
+        self.memory_of_spikes = TimeConstant(
+            "ALIF", tau_adaptation, size, "tau_adaptation" in learned, "tau_adaptation"
+        )
         self.strength = Strength("ALIF", "adaptation", adaptation, size, "adaptation" in learned)
-        self.v_reset = checked_reset("ALIF", v_reset)
-        self.threshold = Threshold("ALIF", v_threshold, v_reset or 0.0, size, "v_threshold" in learned)
         if reset_adapts and v_reset is not None:
             raise ValueError("ALIF: reset_adapts is about a soft reset; give v_reset=None")
         self.reset_adapts = reset_adapts
         self.decay_input = decay_input
-        self.detach_reset = detach_reset
-        self.surrogate = Surrogate.resolve(surrogate)
 
     @property
     def tau(self) -> float | Tensor:
@@ -102,34 +107,22 @@ class ALIF(nn.Module):
     @property
     def tau_adaptation(self) -> float | Tensor:
         """Time constant of the adaptation, in steps."""
-        return self.memory.tau
+        return self.memory_of_spikes.tau
 
     @property
     def adaptation(self) -> float | Tensor:
         """What a rate of one spike a step adds to the threshold."""
         return self.strength.value
 
-    @property
-    def v_threshold(self) -> float | Tensor:
-        """Threshold of a neuron at rest."""
-        return self.threshold.value
-
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, AdaptiveState]:
+    def _neuron(self) -> Neuron:
         decay, rate = self.time_constant.decay_and_rate()
-        w_decay, w_rate = self.memory.decay_and_rate()
-        threshold, adaptation = self.threshold.value, self.strength.value
-        hard = self.v_reset is not None
-        rest = self.v_reset or 0.0
-        spikes, _, state = run_alif(
-            "ALIF", x, state, decay=decay, gain=rate if self.decay_input else 1.0, bias=rest * rate if rest else 0.0,
-            threshold=threshold, reset=rest if hard else threshold, adaptation=adaptation,
-            reset_lift=adaptation if self.reset_adapts else 0.0, w_decay=w_decay, jump=w_rate, hard=hard, strict=False,
-            detach_reset=self.detach_reset, surrogate=self.surrogate, v_sequence=False, rest=rest, size=self.size,
-        )  # fmt: skip
-        return spikes, state
+        w_decay, w_rate = self.memory_of_spikes.decay_and_rate()
+        threshold, reset, same = self._resets()
+        gain = rate if self.decay_input else 1.0
+        bias = self.rest * rate if self.rest else 0.0
+        adaptation = self.strength.value
+        lift = adaptation if self.reset_adapts else 0.0
+        return alif_neuron("ALIF", decay, gain, bias, threshold, reset, adaptation, lift, w_decay, w_rate, **same)
 
-    def extra_repr(self) -> str:
-        return (
-            f"v_reset={self.v_reset}, reset_adapts={self.reset_adapts}, decay_input={self.decay_input}, "
-            f"detach_reset={self.detach_reset}, surrogate={self.surrogate}"
-        )
+    def _described(self) -> list[str]:
+        return [f"reset_adapts={self.reset_adapts}", f"decay_input={self.decay_input}"]

@@ -1,19 +1,21 @@
 """The current-based leaky integrate-and-fire layer."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from temporal.kernels.cuba import cuba
 from temporal.kernels.surrogates import Surrogate
 
-from ._cuba import CubaState, run_cuba
-from ._parameters import Size, Threshold, TimeConstant, checked_reset, checked_trainable, resolve_size
+from ._layer import SpikingLayer
+from ._parameters import Size, TimeConstant, checked_trainable, resolve_size
+from ._run import Neuron
 
 __all__ = ["CubaLIF"]
 
 
-class CubaLIF(nn.Module):
+class CubaLIF(SpikingLayer):
     """Leaky integrate-and-fire neurons behind a synapse that leaks as well.
 
     i[t] = (1 - 1/tau_synapse) i[t-1] + x[t]
@@ -62,16 +64,17 @@ class CubaLIF(nn.Module):
         surrogate: str | Surrogate | Any = "atan",
         size: Size = None,
         trainable: Collection[str] = (),
+        memory: Literal["save", "recompute"] = "save",
+        truncate: int | None = None,
     ):
-        super().__init__()
         learned = checked_trainable("CubaLIF", trainable, ("tau", "tau_synapse", "v_threshold"))
-        self.size = resolve_size("CubaLIF", size, tau=tau, tau_synapse=tau_synapse, v_threshold=v_threshold)
-        self.time_constant = TimeConstant("CubaLIF", tau, self.size, "tau" in learned)
-        self.synapse = TimeConstant("CubaLIF", tau_synapse, self.size, "tau_synapse" in learned, "tau_synapse")
-        self.v_reset = checked_reset("CubaLIF", v_reset)
-        self.threshold = Threshold("CubaLIF", v_threshold, v_reset or 0.0, self.size, "v_threshold" in learned)
-        self.detach_reset = detach_reset
-        self.surrogate = Surrogate.resolve(surrogate)
+        size = resolve_size("CubaLIF", size, tau=tau, tau_synapse=tau_synapse, v_threshold=v_threshold)
+        super().__init__(
+            v_threshold=v_threshold, v_reset=v_reset, detach_reset=detach_reset, surrogate=surrogate, size=size,
+            learned=learned, memory=memory, truncate=truncate,
+        )  # fmt: skip
+        self.time_constant = TimeConstant("CubaLIF", tau, size, "tau" in learned)
+        self.synapse = TimeConstant("CubaLIF", tau_synapse, size, "tau_synapse" in learned, "tau_synapse")
 
     @property
     def tau(self) -> float | Tensor:
@@ -83,21 +86,8 @@ class CubaLIF(nn.Module):
         """Time constant of the synaptic current, in steps."""
         return self.synapse.tau
 
-    @property
-    def v_threshold(self) -> float | Tensor:
-        """Membrane potential at which a neuron fires."""
-        return self.threshold.value
-
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, CubaState]:
-        threshold = self.threshold.value
-        hard = self.v_reset is not None
-        rest = self.v_reset or 0.0
-        spikes, _, state = run_cuba(
-            "CubaLIF", x, state, decay=self.time_constant.decay_and_rate()[0], gain=1.0, bias=0.0, threshold=threshold,
-            reset=rest if hard else threshold, i_decay=self.synapse.decay_and_rate()[0], hard=hard, strict=False,
-            detach_reset=self.detach_reset, surrogate=self.surrogate, v_sequence=False, rest=rest, size=self.size,
-        )  # fmt: skip
-        return spikes, state
-
-    def extra_repr(self) -> str:
-        return f"v_reset={self.v_reset}, detach_reset={self.detach_reset}, surrogate={self.surrogate}"
+    def _neuron(self) -> Neuron:
+        threshold, reset, same = self._resets()
+        decay, i_decay = self.time_constant.decay_and_rate()[0], self.synapse.decay_and_rate()[0]
+        knobs = {"decay": decay, "gain": 1.0, "bias": 0.0, "threshold": threshold, "reset": reset, "i_decay": i_decay}
+        return Neuron("CubaLIF", cuba, knobs, **same)

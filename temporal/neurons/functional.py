@@ -8,8 +8,8 @@ from temporal.kernels.lif import lif as _lif_operator
 from temporal.kernels.surrogates import Surrogate
 
 from ._adaptive import adlif, alif
-from ._checks import checked_input, checked_knob, checked_state
 from ._cuba import cuba_lif
+from ._run import Neuron, resets, run
 
 __all__ = ["adlif", "alif", "cuba_lif", "li", "lif"]
 
@@ -27,6 +27,8 @@ def lif(
     strict: bool = False,
     detach_reset: bool = True,
     surrogate: str | Surrogate | Any = "atan",
+    lengths: Tensor | None = None,
+    truncate: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Leaky integrate-and-fire neurons over time, in the form that holds those of other libraries as settings.
 
@@ -60,14 +62,19 @@ def lif(
         detach_reset: cut the gradient that flows from the reset back through the spike.
         surrogate: slope of the spike in the backward pass: a name ("atan"), a name with its alpha ("atan(5.0)"), a
             ``temporal.kernels.surrogates.Surrogate``, or a surrogate object of SpikingJelly's.
+        lengths: steps of each sample, whole numbers from 0 to T; None is T. At later steps spikes and membranes are 0, the
+            state stays as it is, and x is not looked at.
+        truncate: k >= 1: no gradient flows from step t to t - 1 where k divides t (truncated back-propagation through
+            time); None lets it flow through all.
     Shape:
-        x: [T, B, *features], T steps, B samples. v: [B, *features]. A knob: a number, or a tensor that broadcasts
-        against [*features], such as [N] for one value per neuron.
+        x: [T, B, *features], T steps, B samples. v: [B, *features]. lengths: [B]. A knob: a number, or a tensor that
+        broadcasts against [*features], such as [N] for one value per neuron.
         Returns spikes [T, B, *features] of x's dtype; the membrane after every step (and its reset) [T, B, *features];
         the membrane after the last step [B, *features], which continues the sequence as the next call's ``v``.
     Raises:
         TypeError: x is not a floating tensor, or v is of another dtype than the state.
-        ValueError: shapes that do not fit, tensors on different devices, a knob that is NaN, both resets.
+        ValueError: shapes that do not fit, tensors on different devices, a knob that is NaN, both resets, lengths beyond
+            T, truncate below 1.
     References:
         Fang et al. (2023), SpikingJelly. Eshraghian et al. (2023), Training spiking neural networks using lessons from
         deep learning (snnTorch).
@@ -78,13 +85,20 @@ def lif(
     >>> spikes.flatten(), v.flatten()
     (tensor([0., 0., 1., 0.]), tensor([0.6000, 0.9000, 0.0000, 0.6000]))
     """
-    if reset_by is not None and reset_to is not None:
-        raise ValueError("lif: give reset_by (soft reset) or reset_to (hard reset), not both")
-    return run_lif(
-        "lif", x, v, "v", decay=decay, gain=gain, bias=bias, threshold=threshold, hard=reset_to is not None,
-        reset=reset_to if reset_to is not None else threshold if reset_by is None else reset_by,
-        strict=strict, detach_reset=detach_reset, surrogate=Surrogate.resolve(surrogate), v_sequence=True,
-    )  # fmt: skip
+    hard, reset = resets("lif", threshold, reset_by, reset_to)
+    knobs = {"decay": decay, "gain": gain, "bias": bias, "threshold": threshold, "reset": reset}
+    neuron = Neuron(
+        "lif",
+        _lif_operator,
+        knobs,
+        hard,
+        strict,
+        detach_reset,
+        Surrogate.resolve(surrogate),
+        truncate=truncate,
+        bare="v",
+    )
+    return run(neuron, x, v, lengths, v_sequence=True)
 
 
 def li(
@@ -94,13 +108,15 @@ def li(
     decay: float | Tensor,
     gain: float | Tensor = 1.0,
     bias: float | Tensor = 0.0,
+    lengths: Tensor | None = None,
+    truncate: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Leaky integrators over time, which never fire: v[t] = decay v[t-1] + gain x[t] + bias.
 
     Args:
         x: current; float64, float32, bfloat16 or float16, any strides.
         v: membrane potential before the first step; None is 0.
-        decay, gain, bias: as in :func:`lif`.
+        decay, gain, bias, lengths, truncate: as in :func:`lif`.
     Shape:
         x: [T, B, *features]. v: [B, *features].
         Returns v after every step [T, B, *features] and after the last one [B, *features], both float32 (float64 for
@@ -113,63 +129,15 @@ def li(
     >>> v.flatten()
     tensor([1.0000, 1.5000, 1.7500])
     """
-    return run_li("li", x, v, "v", decay=decay, gain=gain, bias=bias)
+    return run(li_neuron("li", decay, gain, bias, truncate=truncate, bare="v"), x, v, lengths, v_sequence=True)[1:]
 
 
-def run_lif(
-    owner: str,
-    x: Tensor,
-    v: Tensor | None,
-    v_name: str,
-    *,
-    decay: float | Tensor,
-    gain: float | Tensor,
-    bias: float | Tensor,
-    threshold: float | Tensor,
-    reset: float | Tensor,
-    hard: bool,
-    strict: bool,
-    detach_reset: bool,
-    surrogate: Surrogate,
-    v_sequence: bool,
-    rest: float = 0.0,
-    size: tuple[int, ...] | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The checked call of the operator, for functions and layers: errors name ``owner`` and ``v_name``.
+def li_neuron(
+    owner: str, decay: float | Tensor, gain: float | Tensor, bias: float | Tensor = 0.0, **more: Any
+) -> Neuron:
+    """A neuron that never fires: its threshold is out of reach, so every backend of the operator serves it too.
 
-    Without v the membrane starts at ``rest``; ``size``, where a layer has one, must fit the features.
+    Strict, since an infinite current would reach an infinite threshold.
     """
-    dtype = checked_input(owner, x, size)
-    v = checked_state(owner, v_name, v, x, dtype, rest)
-    knobs = {"decay": decay, "gain": gain, "bias": bias, "threshold": threshold, "reset": reset}
-    return _lif_operator(
-        x,
-        v,
-        **{name: checked_knob(owner, name, knob, x, dtype) for name, knob in knobs.items()},
-        hard=hard,
-        strict=strict,
-        detach_reset=detach_reset,
-        surrogate=surrogate,
-        v_sequence=v_sequence,
-    )
-
-
-def run_li(
-    owner: str,
-    x: Tensor,
-    v: Tensor | None,
-    v_name: str,
-    *,
-    decay: float | Tensor,
-    gain: float | Tensor,
-    bias: float | Tensor = 0.0,
-    size: tuple[int, ...] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The checked call of the operator for a neuron that never fires: its threshold is out of reach.
-
-    So every backend of the operator serves it too. Strict, since an infinite current would reach an infinite threshold.
-    """
-    return run_lif(
-        owner, x, v, v_name, decay=decay, gain=gain, bias=bias, threshold=float("inf"), reset=0.0, hard=False,
-        strict=True, detach_reset=True, surrogate=Surrogate("triangle"), v_sequence=True, size=size,
-    )[1:]  # fmt: skip
+    knobs = {"decay": decay, "gain": gain, "bias": bias, "threshold": float("inf"), "reset": 0.0}
+    return Neuron(owner, _lif_operator, knobs, strict=True, **more)

@@ -1,19 +1,21 @@
 """The integrate-and-fire layer, which does not leak."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from temporal.kernels.lif import lif
 from temporal.kernels.surrogates import Surrogate
 
-from ._parameters import Size, Threshold, checked_reset, checked_trainable, resolve_size
-from .functional import run_lif
+from ._layer import SpikingLayer
+from ._parameters import Size, checked_trainable, resolve_size
+from ._run import Neuron
 
 __all__ = ["IF"]
 
 
-class IF(nn.Module):
+class IF(SpikingLayer):
     """Integrate-and-fire neurons, one for each feature: LIF without a leak.
 
     h[t] = v[t-1] + x[t]
@@ -27,6 +29,7 @@ class IF(nn.Module):
         surrogate: slope of the spike in the backward pass, as for :class:`LIF`.
         size: number of neurons, or a shape that broadcasts against the features; needed only for what is learned.
         trainable: may hold "v_threshold": learned per neuron, above v_reset by construction.
+        memory, truncate: as for :class:`LIF`.
     Shape:
         x: [T, B, *features], T steps, B samples. state: the membrane [B, *features], float32 (float64 for float64 x);
         without one it starts at v_reset (soft reset: at 0). Returns (spikes [T, B, *features] of x's dtype, state).
@@ -51,29 +54,17 @@ class IF(nn.Module):
         surrogate: str | Surrogate | Any = "atan",
         size: Size = None,
         trainable: Collection[str] = (),
+        memory: Literal["save", "recompute"] = "save",
+        truncate: int | None = None,
     ):
-        super().__init__()
         learned = checked_trainable("IF", trainable, ("v_threshold",))
-        self.size = resolve_size("IF", size, v_threshold=v_threshold)
-        self.v_reset = checked_reset("IF", v_reset)
-        self.threshold = Threshold("IF", v_threshold, v_reset or 0.0, self.size, "v_threshold" in learned)
-        self.detach_reset = detach_reset
-        self.surrogate = Surrogate.resolve(surrogate)
-
-    @property
-    def v_threshold(self) -> float | Tensor:
-        """Membrane potential at which a neuron fires."""
-        return self.threshold.value
-
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        threshold = self.threshold.value
-        spikes, _, state = run_lif(
-            "IF", x, state, "state", decay=1.0, gain=1.0, bias=0.0, threshold=threshold,
-            reset=threshold if self.v_reset is None else self.v_reset, hard=self.v_reset is not None, strict=False,
-            detach_reset=self.detach_reset, surrogate=self.surrogate, v_sequence=False, rest=self.v_reset or 0.0,
-            size=self.size,
+        size = resolve_size("IF", size, v_threshold=v_threshold)
+        super().__init__(
+            v_threshold=v_threshold, v_reset=v_reset, detach_reset=detach_reset, surrogate=surrogate, size=size,
+            learned=learned, memory=memory, truncate=truncate,
         )  # fmt: skip
-        return spikes, state
 
-    def extra_repr(self) -> str:
-        return f"v_reset={self.v_reset}, detach_reset={self.detach_reset}, surrogate={self.surrogate}"
+    def _neuron(self) -> Neuron:
+        threshold, reset, same = self._resets()
+        knobs = {"decay": 1.0, "gain": 1.0, "bias": 0.0, "threshold": threshold, "reset": reset}
+        return Neuron("IF", lif, knobs, bare="state", **same)

@@ -4,8 +4,10 @@ from collections.abc import Collection
 
 from torch import Tensor, nn
 
+from ._checks import checked_truncate
 from ._parameters import Size, TimeConstant, checked_trainable, resolve_size
-from .functional import run_li
+from ._run import run
+from .functional import li_neuron
 
 __all__ = ["LI"]
 
@@ -41,21 +43,26 @@ class LI(nn.Module):
         decay_input: bool = False,
         size: Size = None,
         trainable: Collection[str] = (),
+        truncate: int | None = None,
     ):
         super().__init__()
         learned = checked_trainable("LI", trainable, ("tau",))
         self.size = resolve_size("LI", size, tau=tau)
         self.time_constant = TimeConstant("LI", tau, self.size, "tau" in learned)
         self.decay_input = decay_input
+        checked_truncate("LI", truncate)
+        self.truncate = truncate
 
     @property
     def tau(self) -> float | Tensor:
         """Membrane time constant, in steps."""
         return self.time_constant.tau
 
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, state: Tensor | None = None, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         decay, rate = self.time_constant.decay_and_rate()
-        return run_li("LI", x, state, "state", decay=decay, gain=rate if self.decay_input else 1.0, size=self.size)
+        gain = rate if self.decay_input else 1.0
+        neuron = li_neuron("LI", decay, gain, size=self.size, truncate=self.truncate, bare="state")
+        return run(neuron, x, state, lengths, v_sequence=True)[1:]
 
     def extra_repr(self) -> str:
         return f"decay_input={self.decay_input}"

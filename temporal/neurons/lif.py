@@ -1,19 +1,21 @@
 """The leaky integrate-and-fire layer."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from temporal.kernels.lif import lif
 from temporal.kernels.surrogates import Surrogate
 
-from ._parameters import Size, Threshold, TimeConstant, checked_reset, checked_trainable, resolve_size
-from .functional import run_lif
+from ._layer import SpikingLayer
+from ._parameters import Size, TimeConstant, checked_trainable, resolve_size
+from ._run import Neuron
 
 __all__ = ["LIF"]
 
 
-class LIF(nn.Module):
+class LIF(SpikingLayer):
     """Leaky integrate-and-fire neurons, one for each feature.
 
     h[t] = v[t-1] - (v[t-1] - v_reset) / tau + x[t]   (decay_input: x[t] / tau)
@@ -31,9 +33,16 @@ class LIF(nn.Module):
         size: number of neurons, or a shape that broadcasts against the features ((channels, 1, 1) for maps); needed
             only for what is learned.
         trainable: names among "tau", "v_threshold": learned per neuron, in their valid range by construction.
+        memory: what is kept for the backward pass. "save": the current, and the membrane of every 16th step, from which
+            those between are computed again. "recompute": in a :class:`temporal.Sequential`, also what leads to the current
+            is computed again, block by block of steps, for all layers in a row that can be: next to nothing is kept, for
+            up to a third more time. Outside of one it is "save".
+        truncate: k >= 1: truncated back-propagation through time: no gradient flows from step t to t - 1 where k divides t,
+            counted from the start of each call.
     Shape:
         x: [T, B, *features], T steps, B samples. state: the membrane [B, *features], float32 (float64 for float64 x);
-        without one it starts at v_reset (soft reset: at 0). Returns (spikes [T, B, *features] of x's dtype, state).
+        without one it starts at v_reset (soft reset: at 0). lengths: [B], steps of each sample; at later ones nothing
+        fires, the state stays, and x is not looked at. Returns (spikes [T, B, *features] of x's dtype, state).
     Raises:
         ValueError: tau <= 1, v_threshold <= v_reset, a name that cannot be learned, sizes or shapes that do not fit.
         TypeError: x is not a floating tensor, the state is of another dtype.
@@ -62,42 +71,30 @@ class LIF(nn.Module):
         surrogate: str | Surrogate | Any = "atan",
         size: Size = None,
         trainable: Collection[str] = (),
+        memory: Literal["save", "recompute"] = "save",
+        truncate: int | None = None,
     ):
-        super().__init__()
         learned = checked_trainable("LIF", trainable, ("tau", "v_threshold"))
-        self.size = resolve_size("LIF", size, tau=tau, v_threshold=v_threshold)
-        self.time_constant = TimeConstant("LIF", tau, self.size, "tau" in learned)
-        self.v_reset = checked_reset("LIF", v_reset)
-        self.threshold = Threshold("LIF", v_threshold, v_reset or 0.0, self.size, "v_threshold" in learned)
+        size = resolve_size("LIF", size, tau=tau, v_threshold=v_threshold)
+        super().__init__(
+            v_threshold=v_threshold, v_reset=v_reset, detach_reset=detach_reset, surrogate=surrogate, size=size,
+            learned=learned, memory=memory, truncate=truncate,
+        )  # fmt: skip
+        self.time_constant = TimeConstant("LIF", tau, size, "tau" in learned)
         self.decay_input = decay_input
-        self.detach_reset = detach_reset
-        self.surrogate = Surrogate.resolve(surrogate)
 
     @property
     def tau(self) -> float | Tensor:
         """Membrane time constant, in steps."""
         return self.time_constant.tau
 
-    @property
-    def v_threshold(self) -> float | Tensor:
-        """Membrane potential at which a neuron fires."""
-        return self.threshold.value
-
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _neuron(self) -> Neuron:
         decay, rate = self.time_constant.decay_and_rate()
-        threshold = self.threshold.value
-        hard = self.v_reset is not None
-        rest = self.v_reset or 0.0
-        spikes, _, state = run_lif(
-            "LIF", x, state, "state", decay=decay, gain=rate if self.decay_input else 1.0,
-            bias=rest * rate if rest else 0.0, threshold=threshold, reset=rest if hard else threshold, hard=hard,
-            strict=False, detach_reset=self.detach_reset, surrogate=self.surrogate, v_sequence=False, rest=rest,
-            size=self.size,
-        )  # fmt: skip
-        return spikes, state
+        threshold, reset, same = self._resets()
+        gain = rate if self.decay_input else 1.0
+        bias = self.rest * rate if self.rest else 0.0
+        knobs = {"decay": decay, "gain": gain, "bias": bias, "threshold": threshold, "reset": reset}
+        return Neuron("LIF", lif, knobs, bare="state", **same)
 
-    def extra_repr(self) -> str:
-        return (
-            f"v_reset={self.v_reset}, decay_input={self.decay_input}, detach_reset={self.detach_reset}, "
-            f"surrogate={self.surrogate}"
-        )
+    def _described(self) -> list[str]:
+        return [f"decay_input={self.decay_input}"]

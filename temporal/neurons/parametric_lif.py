@@ -1,19 +1,21 @@
 """The leaky integrate-and-fire layer whose time constant is learned."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from temporal.kernels.lif import lif
 from temporal.kernels.surrogates import Surrogate
 
-from ._parameters import Size, Threshold, TimeConstant, checked_reset, checked_trainable, resolve_size
-from .functional import run_lif
+from ._layer import SpikingLayer
+from ._parameters import Size, TimeConstant, checked_trainable, resolve_size
+from ._run import Neuron
 
 __all__ = ["ParametricLIF"]
 
 
-class ParametricLIF(nn.Module):
+class ParametricLIF(SpikingLayer):
     """Leaky integrate-and-fire neurons that learn their time constant: one for the layer, or one per neuron.
 
     h[t] = v[t-1] - (v[t-1] - v_reset) / tau + x[t]   (decay_input: x[t] / tau),   1 - 1/tau = sigmoid(logit)
@@ -56,45 +58,32 @@ class ParametricLIF(nn.Module):
         surrogate: str | Surrogate | Any = "atan",
         size: Size = None,
         trainable: Collection[str] = (),
+        memory: Literal["save", "recompute"] = "save",
+        truncate: int | None = None,
     ):
-        super().__init__()
         learned = checked_trainable("ParametricLIF", trainable, ("v_threshold",))
-        self.size = resolve_size("ParametricLIF", size, init_tau=init_tau)
-        self.time_constant = TimeConstant("ParametricLIF", init_tau, self.size or (), True, "init_tau")
-        self.v_reset = checked_reset("ParametricLIF", v_reset)
+        shape = resolve_size("ParametricLIF", size, init_tau=init_tau)
         # A threshold per neuron does not make the time constant one per neuron.
-        self.size = resolve_size("ParametricLIF", self.size, v_threshold=v_threshold)
-        rest = v_reset or 0.0
-        self.threshold = Threshold("ParametricLIF", v_threshold, rest, self.size, "v_threshold" in learned)
+        whole = resolve_size("ParametricLIF", shape, v_threshold=v_threshold)
+        super().__init__(
+            v_threshold=v_threshold, v_reset=v_reset, detach_reset=detach_reset, surrogate=surrogate, size=whole,
+            learned=learned, memory=memory, truncate=truncate,
+        )  # fmt: skip
+        self.time_constant = TimeConstant("ParametricLIF", init_tau, shape or (), True, "init_tau")
         self.decay_input = decay_input
-        self.detach_reset = detach_reset
-        self.surrogate = Surrogate.resolve(surrogate)
 
     @property
     def tau(self) -> Tensor:
         """Membrane time constant, in steps."""
         return self.time_constant.tau  # type: ignore[return-value] # learned, so never a plain number
 
-    @property
-    def v_threshold(self) -> float | Tensor:
-        """Membrane potential at which a neuron fires."""
-        return self.threshold.value
-
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _neuron(self) -> Neuron:
         decay, rate = self.time_constant.decay_and_rate()
-        threshold = self.threshold.value
-        hard = self.v_reset is not None
-        rest = self.v_reset or 0.0
-        spikes, _, state = run_lif(
-            "ParametricLIF", x, state, "state", decay=decay, gain=rate if self.decay_input else 1.0,
-            bias=rest * rate if rest else 0.0, threshold=threshold, reset=rest if hard else threshold, hard=hard,
-            strict=False, detach_reset=self.detach_reset, surrogate=self.surrogate, v_sequence=False, rest=rest,
-            size=self.size,
-        )  # fmt: skip
-        return spikes, state
+        threshold, reset, same = self._resets()
+        gain = rate if self.decay_input else 1.0
+        bias = self.rest * rate if self.rest else 0.0
+        knobs = {"decay": decay, "gain": gain, "bias": bias, "threshold": threshold, "reset": reset}
+        return Neuron("ParametricLIF", lif, knobs, bare="state", **same)
 
-    def extra_repr(self) -> str:
-        return (
-            f"v_reset={self.v_reset}, decay_input={self.decay_input}, detach_reset={self.detach_reset}, "
-            f"surrogate={self.surrogate}"
-        )
+    def _described(self) -> list[str]:
+        return [f"decay_input={self.decay_input}"]

@@ -7,6 +7,10 @@ from torch import Tensor, nn
 
 from temporal.layers._protocol import role
 
+from ._checks import checked_lengths
+from ._layer import SpikingLayer
+from ._run import run
+
 __all__ = ["Recurrent", "RecurrentState"]
 
 
@@ -22,8 +26,9 @@ class Recurrent(nn.Module):
 
     y[t], n[t] = neuron(x[t] + W y[t-1], n[t-1])
 
-    Any layer of :mod:`temporal.neurons` can be inside. Every step is a matrix product and a call of the neuron, so the time
-    taken is linear in T, and compilation unrolls the steps.
+    Around a spiking layer of :mod:`temporal.neurons` all steps, products included, are one operator, whose time is linear in
+    T and whose compilation does not depend on T; on a CPU it adds up the weights of the neurons that fired, in float32. Around
+    any other layer every step is a call of its own.
 
     Args:
         neuron: a layer called as ``y, state = neuron(x, state)``, which keeps the number of features.
@@ -31,7 +36,7 @@ class Recurrent(nn.Module):
         gain: factor on the weights at first.
     Shape:
         x: [T, B, size], T steps, B samples. state: the tuple (neuron's state, y [B, size] of x's dtype); without one,
-        all is at rest and nothing was sent. Returns (y [T, B, size], state).
+        all is at rest and nothing was sent. lengths: [B], steps of each sample. Returns (y [T, B, size], state).
     Raises:
         ValueError: size < 1, x or a state of another size.
         TypeError: a neuron without a state, a state that is no pair, x of another dtype than the weights outside autocast.
@@ -66,21 +71,37 @@ class Recurrent(nn.Module):
         self.weight = nn.Parameter(torch.zeros(size, size))
         nn.init.orthogonal_(self.weight, gain)
 
-    def forward(self, x: Tensor, state: tuple[Any, Tensor] | None = None) -> tuple[Tensor, RecurrentState]:
+    def forward(
+        self, x: Tensor, state: tuple[Any, Tensor] | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, RecurrentState]:
         inner, sent = self._checked(x, state)
+        lengths = checked_lengths("Recurrent", lengths, x)
+        if isinstance(self.neuron, SpikingLayer):
+            neuron, feedback = self.neuron._neuron(), (self.weight, sent)
+            y, _, inner = run(neuron, x, inner, lengths, v_sequence=False, feedback=feedback)
+        else:
+            y, inner = self._step_by_step(x, inner, sent, lengths)
+        return y, RecurrentState(inner, _last(y, sent, lengths))
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
+
+    def _step_by_step(self, x: Tensor, inner: Any, sent: Tensor, lengths: Tensor | None) -> tuple[Tensor, Any]:
+        """A neuron of which nothing is known but how to call it."""
+        if lengths is not None:
+            raise ValueError(
+                f"Recurrent: lengths are for the neurons of temporal.neurons; {type(self.neuron).__name__} is called step "
+                "by step, and its state would go on"
+            )
         if not x.shape[0]:
-            y, inner = self.neuron(x, inner)
-            return y, RecurrentState(inner, sent)
+            return self.neuron(x, inner)
         steps = []
         for current in x.unbind(0):
             heard = current + nn.functional.linear(sent, self.weight)
             y, inner = self.neuron(heard.unsqueeze(0), inner)
             steps.append(y)
             sent = y[0].to(x.dtype)
-        return torch.cat(steps), RecurrentState(inner, sent)
-
-    def extra_repr(self) -> str:
-        return f"size={self.size}"
+        return torch.cat(steps), inner
 
     def _checked(self, x: Tensor, state: tuple[Any, Tensor] | None) -> tuple[Any, Tensor]:
         if x.dim() != 3 or x.shape[-1] != self.size:
@@ -102,3 +123,14 @@ class Recurrent(nn.Module):
         if sent.device != x.device:
             raise ValueError(f"Recurrent: the state is on {sent.device}, x is on {x.device}; move one of them")
         return inner, sent.to(x.dtype)
+
+
+def _last(y: Tensor, sent: Tensor, lengths: Tensor | None) -> Tensor:
+    """What was sent at each sample's last step."""
+    if not y.shape[0]:
+        return sent
+    if lengths is None:
+        return y[-1].to(sent.dtype)
+    ends = (lengths - 1).clamp(0, y.shape[0] - 1)
+    ended = y[ends, torch.arange(len(ends), device=y.device)].to(sent.dtype)
+    return torch.where((lengths > 0).unsqueeze(1), ended, sent)

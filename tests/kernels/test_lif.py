@@ -132,11 +132,11 @@ def test_opcheck(hard, v_sequence, every):
     reset = knobs["reset_to" if hard else "reset_by"]
     knobs = [knobs[name] for name in ("decay", "gain", "bias", "threshold")] + [reset]
     rule = (hard, False, False, "atan", 2.0)
-    torch.library.opcheck(torch.ops.temporal.lif_forward.default, (x, v, *knobs, *rule, v_sequence, every))
-    checkpoints = torch.ops.temporal.lif_forward(x, v, *knobs, *rule, v_sequence, every)[3].detach()
+    torch.library.opcheck(torch.ops.temporal.lif_forward.default, (x, v, *knobs, None, *rule, v_sequence, every, 0))
+    checkpoints = torch.ops.temporal.lif_forward(x, v, *knobs, None, *rule, v_sequence, every, 0)[3].detach()
     grads = (torch.ones_like(x), torch.ones_like(x) if v_sequence else None, None)
     needs = [True, False, True, False, True]
-    arguments = (*grads, x.detach(), checkpoints, *[k.detach() for k in knobs], *rule, every, needs)
+    arguments = (*grads, x.detach(), checkpoints, *[k.detach() for k in knobs], None, *rule, every, 0, needs)
     torch.library.opcheck(torch.ops.temporal.lif_backward.default, arguments)
 
 
@@ -301,14 +301,16 @@ def test_what_is_kept_for_the_backward_pass():
         with context:
             arguments = [torch.tensor(k) for k in (0.5, 1.0, 0.0, 1.0, 0.0)]
             rule = {"hard": True, "strict": False, "detach_reset": True, "surrogate": Surrogate("atan")}
-            _, membrane, last = op.lif(x.detach(), torch.zeros(2, 3), *arguments, **rule, v_sequence=False)
-            assert membrane.numel() == 0 and last.shape == (2, 3)
+            _, membrane, last = op.lif(x.detach(), (torch.zeros(2, 3),), arguments, **rule, v_sequence=False)
+            assert membrane.numel() == 0 and last.v.shape == (2, 3)
 
 
 def test_direct_call_without_checkpoints_has_no_backward():
     x = torch.randn(4, 1, 2, requires_grad=True)
     knobs = [torch.tensor(k) for k in (0.5, 1.0, 0.0, 1.0, 0.0)]
-    out = torch.ops.temporal.lif_forward(x, torch.zeros(1, 2), *knobs, True, False, True, "atan", 2.0, False, 0)
+    out = torch.ops.temporal.lif_forward(
+        x, torch.zeros(1, 2), *knobs, None, True, False, True, "atan", 2.0, False, 0, 0
+    )
     assert out[3].numel() == 0
     with pytest.raises(RuntimeError, match="every=0 keeps nothing"):
         out[0].sum().backward()

@@ -233,9 +233,8 @@ def operator_case(operator, hard, dtype=torch.float32):
     """The arguments of the raw operator: x, state, knobs."""
     g = torch.Generator().manual_seed(1)
     x = torch.randn(9, 2, 3, generator=g).to(dtype).requires_grad_()
-    shapes = [(2, 3)] * 2 if operator is cuba else [(2, 3), (2, 2, 3)]
-    state = [torch.rand(shape, generator=g).requires_grad_() for shape in shapes]
-    knobs = [torch.rand(3, generator=g).mul(0.5).requires_grad_() for _ in operator.knobs._fields]
+    state = [torch.rand(2, 3, generator=g).requires_grad_() for _ in operator.family.state._fields]
+    knobs = [torch.rand(3, generator=g).mul(0.5).requires_grad_() for _ in operator.family.knobs._fields]
     return x, state, knobs
 
 
@@ -246,19 +245,19 @@ def operator_case(operator, hard, dtype=torch.float32):
 def test_opcheck(operator, hard, v_sequence, every):
     x, state, knobs = operator_case(operator, hard)
     rule = (hard, False, False, "atan", 2.0)
-    arguments = (x, *state, *knobs, *rule, v_sequence, every)
+    arguments = (x, *state, *knobs, None, *rule, v_sequence, every, 0)
     torch.library.opcheck(operator.run, arguments)
     checkpoints = [c.detach() for c in operator.run(*arguments)[2 + len(state) :]]
     grads = (torch.ones_like(x), torch.ones_like(x) if v_sequence else None, None, torch.ones_like(state[1]))
     needs = [n % 2 == 0 for n in range(len(knobs))]
-    arguments = (*grads, x.detach(), *checkpoints, *[k.detach() for k in knobs], *rule, every, needs)
+    arguments = (*grads, x.detach(), *checkpoints, *[k.detach() for k in knobs], None, *rule, every, 0, needs)
     torch.library.opcheck(operator.run_backward, arguments)
 
 
 @pytest.mark.parametrize("operator", [cuba, adaptive], ids=["cuba", "adaptive"])
 def test_direct_call_without_checkpoints_has_no_backward(operator):
     x, state, knobs = operator_case(operator, True)
-    out = operator.run(x, *state, *knobs, True, False, True, "atan", 2.0, False, 0)
+    out = operator.run(x, *state, *knobs, None, True, False, True, "atan", 2.0, False, 0, 0)
     assert all(checkpoints.numel() == 0 for checkpoints in out[4:])
     with pytest.raises(RuntimeError, match=f"temporal::{operator.name}_forward: every=0 keeps nothing"):
         out[0].sum().backward()
@@ -271,7 +270,7 @@ def test_an_output_without_elements_sends_nothing_back(operator):
     grads = []
     for use_membranes in (False, True):
         spikes, membranes, last = operator(x, state, knobs, **rule)
-        assert membranes.shape == (0, 2, 3) and isinstance(last, operator.state)
+        assert membranes.shape == (0, 2, 3) and isinstance(last, operator.family.state)
         loss = spikes.sum() + (membranes.sum() if use_membranes else 0)
         grads.append(torch.autograd.grad(loss, [x, *state]))
     torch.testing.assert_close(*grads, rtol=0, atol=0)

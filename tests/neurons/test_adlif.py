@@ -136,7 +136,6 @@ def test_stream_equals_whole_bit_for_bit(symplectic):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tau_adaptation": 1.0}, r"AdLIF: tau_adaptation=1\.0 steps must be above 1"),
         ({"b": -1.0}, r"AdLIF: b=-1\.0 must be 0 or more"),
         ({"a": float("nan")}, r"AdLIF: a must be above -1 .* got a=nan"),
         ({"a": torch.tensor([1.0, -2.0])}, r"AdLIF: a must be above -1 and below 10411, .* values from -2 to 1"),
@@ -147,10 +146,3 @@ def test_stream_equals_whole_bit_for_bit(symplectic):
 def test_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         AdLIF(**arguments)
-
-
-def test_the_two_forms_do_not_take_each_others_state():
-    x = torch.zeros(4, 2, 3)
-    _, state = AdLIF()(x)
-    with pytest.raises(TypeError, match=r"AdLIF: state must be None or the tensors \(v, w, w_next\), got a tuple of 2"):
-        AdLIF(symplectic=False)(x, state)

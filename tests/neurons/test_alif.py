@@ -137,7 +137,6 @@ def test_starts_at_rest():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tau_adaptation": 0.5}, r"ALIF: tau_adaptation=0\.5 steps must be above 1"),
         ({"adaptation": -1.0}, r"ALIF: adaptation=-1\.0 must be 0 or more"),
         ({"adaptation": float("nan")}, r"ALIF: adaptation=nan must be 0 or more"),
         ({"adaptation": torch.tensor([1.0, -2.0])}, r"ALIF: adaptation must be 0 or more.* from -2 to 1"),
@@ -145,7 +144,6 @@ def test_starts_at_rest():
         ({"adaptation": 1.0, "trainable": ("adaptation",)}, "trainable 'adaptation' is learned per neuron; give size="),
         ({"reset_adapts": True, "v_reset": 0.0}, "reset_adapts is about a soft reset"),
         ({"trainable": ("beta",), "size": 3}, "it can hold tau, tau_adaptation, adaptation, v_threshold"),
-        ({"adaptation": torch.ones(2), "tau": torch.full((3,), 2.0)}, r"adaptation has shape \[2\], which disagrees"),
     ],
 )
 def test_refuses(arguments, message):

@@ -1,0 +1,87 @@
+"""Large results on the CPU in memory that was used before: new pages cost more time than the kernels that fill them.
+
+A tensor of ``empty`` lends its memory; when the last tensor, view or graph that holds it is gone, the memory waits here
+for the next of about its size. Up to 1/16 of the machine's memory waits; ``empty_cache`` gives it back.
+"""
+
+import math
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["empty", "empty_cache"]
+
+_WORTH = 1 << 20  # bytes; below, the allocator keeps its pages itself
+_SLACK = 1.25  # how much larger than needed a piece may be
+_ALIGNMENT = 64  # bytes: a line of the cache, and the widest vector
+
+_idle: deque[np.ndarray] = deque()  # longest unused first
+_returned: deque[np.ndarray] = deque()  # filled by finalizers, which run at any moment, also while the lock is held
+_lock = threading.Lock()
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A contiguous tensor on the CPU whose values are whatever was there."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < _WORTH:
+        return torch.empty(shape, dtype=dtype)
+    piece = _taken(size)
+    lent = piece[:size]  # lives as long as the tensor's storage
+    weakref.finalize(lent, _returned.append, piece).atexit = False
+    return torch.from_numpy(lent).view(dtype).view(*shape)
+
+
+def empty_cache() -> None:
+    """Give back to the system what memory for results waits to be used again, on the CPU.
+
+    >>> from temporal.kernels import empty_cache
+    >>> empty_cache()
+    """
+    with _lock:
+        _returned.clear()
+        _idle.clear()
+
+
+def _taken(size: int) -> np.ndarray:
+    with _lock:
+        while _returned:
+            _idle.append(_returned.popleft())
+        fitting = [piece for piece in _idle if size <= piece.nbytes <= size * _SLACK]
+        if fitting:
+            best = min(fitting, key=lambda piece: piece.nbytes)
+            _remove(best)
+            return best
+        while _idle and sum(piece.nbytes for piece in _idle) > _limit():
+            _idle.popleft()
+    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    offset = -raw.ctypes.data % _ALIGNMENT
+    return raw[offset : offset + size]
+
+
+def _remove(piece: np.ndarray) -> None:
+    for place, other in enumerate(_idle):
+        if other is piece:
+            del _idle[place]
+            return
+
+
+def _limit() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 16
+    except (AttributeError, ValueError, OSError):  # not on every system
+        return 1 << 28
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,316 @@
+"""The compiled loops of ``cpu.py``: serial, over a range of neurons, without the interpreter's lock.
+
+A block of neurons is taken through all steps at once, and each step is one vectorised loop over the block: its state stays
+in cache, and what comes from memory and goes there is one row of the block after the other. Rows should be long (the
+processor fetches ahead within a row) and the workspace small; see ``cpu.py`` for the lengths.
+
+The equations are a family's own, the same functions that ``reference.py`` runs, compiled for float32 in the order in which
+they are written (no contraction, no reassociation): the same spikes, bit for bit, in forward and in its recomputation,
+however neurons are divided among threads.
+"""
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba.extending import overload, register_jitable
+
+from ._rows import accumulate, narrow, read, widen, write
+from .family import Family
+
+__all__ = ["make_backward", "make_forward"]
+
+_ZERO = np.float32(0)
+
+
+@overload(torch.where)
+def _where(condition, chosen, other):
+    return lambda condition, chosen, other: np.float32(chosen) if condition else np.float32(other)
+
+
+@register_jitable
+def _fires(u, strict):
+    return u > _ZERO if strict else u >= _ZERO
+
+
+@register_jitable
+def _fill(w, first, values, start, n):
+    """One value for all neurons, or one for each feature, for the block's neurons."""
+    if values.size == 1:
+        for j in range(n):
+            w[first + j] = values[0]
+        return
+    feature = start % values.size
+    for j in range(n):
+        w[first + j] = values[feature]
+        feature += 1
+        if feature == values.size:
+            feature = 0
+
+
+@register_jitable
+def _copy(target, first, source, start, n):
+    for j in range(n):
+        target[first + j] = source[start + j]
+
+
+@register_jitable
+def _clear(target, first, n):
+    for j in range(n):
+        target[first + j] = 0
+
+
+@register_jitable
+def _hear(target, sent, weight, n):
+    """Add to ``target`` the weights [n, n] of what each neuron sent; most sent nothing."""
+    for i in range(n):
+        spike = widen(sent[i])
+        if spike != _ZERO:
+            row = weight[i * n :]
+            for j in range(n):
+                target[j] += spike * row[j]
+
+
+@register_jitable
+def _echo(target, grads, weight, n):
+    """Set ``target`` to the sum of the rows of the weights [n, n], each times its gradient.
+
+    Four rows at a time, so that the sum is fetched and put back a quarter as often.
+    """
+    _clear(target, 0, n)
+    whole = n // 4 * 4
+    for i in range(0, whole, 4):
+        a, b, c, d = grads[i], grads[i + 1], grads[i + 2], grads[i + 3]
+        row_a, row_b, row_c, row_d = (
+            weight[i * n :],
+            weight[(i + 1) * n :],
+            weight[(i + 2) * n :],
+            weight[(i + 3) * n :],
+        )
+        for j in range(n):
+            target[j] = (((target[j] + a * row_a[j]) + b * row_b[j]) + c * row_c[j]) + d * row_d[j]
+    for i in range(whole, n):
+        a, row_a = grads[i], weight[i * n :]
+        for j in range(n):
+            target[j] += a * row_a[j]
+
+
+_compilable: set[FunctionType] = set()
+
+
+def _equations(family: Family) -> tuple[Callable, ...]:
+    """The family's functions, which compiled code may call from now on."""
+    functions = (family.charge, family.distance, family.settle, family.back)
+    for function in functions:
+        _make_compilable(function)
+    return functions
+
+
+def _make_compilable(function: Any) -> None:
+    """Them, and what they call of their own module's or another family's."""
+    if not isinstance(function, FunctionType) or function in _compilable:
+        return
+    _compilable.add(register_jitable(function))
+    for name in function.__code__.co_names:
+        _make_compilable(function.__globals__.get(name))
+
+
+def make_forward(family: Family, row: int, version: int):
+    """``Reference.forward`` of a family for neurons first..stop, in blocks of ``row`` neurons.
+
+    Arrays are flat, [steps, neurons] or [neurons]; x has any distance between steps. ``numbers`` holds the knobs, one for
+    all neurons, or is None, and then ``rows`` has an array for each. ``one`` is a spike; ``membranes`` may be None, and so
+    may ``lengths`` and the recurrent ``weight``, [from, to], with ``sent``: with one of them a block lies within a sample of
+    ``features`` neurons, and with weights is one. ``w`` is workspace of ``row`` floats a knob, a state, and one more.
+    ``version`` stands in the cache's key, so that nothing compiled from other sources is loaded.
+    """
+    charge, distance, settle, _ = _equations(family)
+    knobs, states = len(family.knobs._fields), len(family.state._fields)
+    state, heard = knobs, (knobs + states) * row
+
+    @numba.njit(nogil=True, cache=True, error_model="numpy")
+    def forward(
+        x, x_step, starts, numbers, rows, hard, strict, one, every, spikes, membranes, lasts, checkpoints, weight,
+        sent, lengths, features, steps, neurons, w, first, stop,
+    ):  # fmt: skip
+        _ = version
+        start = first
+        while start < stop:
+            n, until = min(row, stop - start), steps
+            if lengths is not None or weight is not None:
+                n = min(n, features - start % features)
+            if lengths is not None:
+                until = max(0, min(steps, lengths[start // features]))
+            if rows is not None:
+                for k in range(knobs):
+                    _fill(w, k * row, rows[k], start, n)
+            for k in range(states):
+                _copy(w, (state + k) * row, starts[k], start, n)
+            for t in range(steps):
+                if every > 0 and t % every == 0:
+                    for k in range(states):
+                        _copy(checkpoints[k], t // every * neurons + start, w, (state + k) * row, n)
+                spikes_t = spikes[t * neurons + start :]
+                if t >= until:
+                    _clear(spikes_t, 0, n)
+                    if membranes is not None:
+                        _clear(membranes, t * neurons + start, n)
+                    continue
+                x_t = x[t * x_step + start :]
+                if weight is not None:
+                    for j in range(n):
+                        w[heard + j] = widen(x_t[j])
+                    if t == 0:
+                        _hear(w[heard:], sent[start:], weight, n)
+                    else:
+                        _hear(w[heard:], spikes[(t - 1) * neurons + start :], weight, n)
+                for j in range(n):
+                    if numbers is None:
+                        values = read(w, row, 0, knobs, j)
+                    else:
+                        values = numbers
+                    current = widen(x_t[j])
+                    if weight is not None:
+                        current = w[heard + j]
+                    before = read(w, row, state, states, j)
+                    trace = charge(values, before, current)
+                    fired = _fires(distance(values, trace), strict)
+                    write(w, row, state, settle(values, before, trace, fired, hard), j)
+                    spikes_t[j] = one if fired else one - one
+                if membranes is not None:
+                    _copy(membranes, t * neurons + start, w, state * row, n)
+            for k in range(states):
+                _copy(lasts[k], start, w, (state + k) * row, n)
+            start += n
+
+    return forward
+
+
+def make_backward(family: Family, slope, row: int, version: int):
+    """``Reference.backward`` of a family with one surrogate, for neurons first..stop; see ``make_forward``.
+
+    ``grads`` are the gradients for spikes, at any distance between steps, for the membranes, or None, and for the last
+    state. ``sums`` is a flat array [knobs, neurons] that takes the knobs' gradients, to be summed over the neurons that
+    share one, or None if none is wanted. With recurrent weights, ``weight`` is [from, to], ``weight_back`` [to, from],
+    ``spikes`` what forward returned, and ``grad_sent`` takes a gradient. ``w`` is workspace of ``row`` floats a knob, state,
+    state's gradient, two more and, with sums, knob; ``traces``, for each step of ``every``, of ``row`` floats a trace and,
+    with sums, a state and the current.
+    """
+    charge, distance, settle, back = _equations(family)
+    knobs, states, traced = len(family.knobs._fields), len(family.state._fields), len(family.trace._fields)
+    state, carry, total = knobs, knobs + states, knobs + 2 * states + 2
+    heard, echo = (total - 2) * row, (total - 1) * row  # what is heard, or its gradient; the gradient of what was sent
+
+    @numba.njit(nogil=True, cache=True, error_model="numpy")
+    def backward(
+        grads, grad_step, grad_membranes, grad_lasts, x, x_step, checkpoints, numbers, rows, hard, strict, attached, alpha,
+        every, truncate, sums, grad_x, grad_starts, weight, weight_back, sent, spikes, grad_sent, lengths, features, steps,
+        neurons, w, traces, first, stop,
+    ):  # fmt: skip
+        _ = version
+        height = traced * row
+        if sums is not None:
+            height += (states + 1) * row
+        start = first
+        while start < stop:
+            n, until = min(row, stop - start), steps
+            if lengths is not None or weight is not None:
+                n = min(n, features - start % features)
+            if lengths is not None:
+                until = max(0, min(steps, lengths[start // features]))
+            if rows is not None:
+                for k in range(knobs):
+                    _fill(w, k * row, rows[k], start, n)
+            for k in range(states):
+                _copy(w, (carry + k) * row, grad_lasts[k], start, n)
+            if sums is not None:
+                for k in range(knobs):
+                    _clear(w, (total + k) * row, n)
+            if weight is not None:
+                _clear(w, echo, n)
+            for t in range(until, steps):
+                _clear(grad_x, t * neurons + start, n)
+            for begin in range((until - 1) // every * every, -1, -every):
+                end = min(begin + every, until)
+                for k in range(states):
+                    _copy(w, (state + k) * row, checkpoints[k], begin // every * neurons + start, n)
+                for t in range(begin, end):  # take these steps once more, and keep what they leave behind
+                    x_t = x[t * x_step + start :]
+                    trace_t = traces[(t - begin) * height :]
+                    if weight is not None:
+                        for j in range(n):
+                            w[heard + j] = widen(x_t[j])
+                        if t == 0:
+                            _hear(w[heard:], sent[start:], weight, n)
+                        else:
+                            _hear(w[heard:], spikes[(t - 1) * neurons + start :], weight, n)
+                    for j in range(n):
+                        if numbers is None:
+                            values = read(w, row, 0, knobs, j)
+                        else:
+                            values = numbers
+                        current = widen(x_t[j])
+                        if weight is not None:
+                            current = w[heard + j]
+                        before = read(w, row, state, states, j)
+                        trace = charge(values, before, current)
+                        write(trace_t, row, 0, trace, j)
+                        if sums is not None:
+                            write(trace_t, row, traced, before, j)
+                            trace_t[(traced + states) * row + j] = current
+                        fired = _fires(distance(values, trace), strict)
+                        write(w, row, state, settle(values, before, trace, fired, hard), j)
+                for t in range(end - 1, begin - 1, -1):
+                    if grad_membranes is not None:
+                        from_outside = grad_membranes[t * neurons + start :]
+                        for j in range(n):
+                            w[carry * row + j] += from_outside[j]
+                    grad_t = grads[t * grad_step + start :]
+                    grad_x_t, trace_t = grad_x[t * neurons + start :], traces[(t - begin) * height :]
+                    for j in range(n):
+                        if numbers is None:
+                            values = read(w, row, 0, knobs, j)
+                        else:
+                            values = numbers
+                        trace = read(trace_t, row, 0, traced, j)
+                        if sums is None:
+                            before, current = read(w, row, state, states, j), _ZERO  # nothing depends on their values
+                        else:
+                            before = read(trace_t, row, traced, states, j)
+                            current = trace_t[(traced + states) * row + j]
+                        grad_fired = widen(grad_t[j])
+                        if weight is not None:
+                            grad_fired += w[echo + j]
+                        u = distance(values, trace)
+                        to_x, to_before, to_knobs = back(
+                            values, before, trace, _fires(u, strict), slope(alpha, u), current, grad_fired,
+                            read(w, row, carry, states, j), hard, attached,
+                        )  # fmt: skip
+                        write(w, row, carry, to_before, j)
+                        if weight is not None:
+                            w[heard + j] = to_x
+                        grad_x_t[j] = narrow(to_x, grad_x_t[j])
+                        if sums is not None:
+                            accumulate(w, row, total, to_knobs, j)
+                    cut = truncate > 0 and t > 0 and t % truncate == 0
+                    if cut:
+                        for k in range(states):
+                            _clear(w, (carry + k) * row, n)
+                    if weight is not None:
+                        if cut:
+                            _clear(w, echo, n)
+                        else:
+                            _echo(w[echo:], w[heard:], weight_back, n)
+            for k in range(states):
+                _copy(grad_starts[k], start, w, (carry + k) * row, n)
+            if weight is not None:
+                _copy(grad_sent, start, w, echo, n)
+            if sums is not None:
+                for k in range(knobs):
+                    _copy(sums, k * neurons + start, w, (total + k) * row, n)
+            start += n
+
+    return backward
