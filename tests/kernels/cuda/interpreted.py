@@ -24,13 +24,7 @@ CLOSE = {"rtol": 3e-5, "atol": 3e-5}
 # One rounding of the result to 16 bits, which may fall to the other side.
 CLOSE_16 = {torch.float32: CLOSE, torch.bfloat16: {"rtol": 2**-7, "atol": 1e-4}, torch.float16: {"rtol": 2**-10, "atol": 1e-4}}
 
-# Package, and the leading shape of each part of the state.
-NEURONS = {
-    "lif": ("lif", [()]),
-    "cuba": ("cuba", [(), ()]),
-    "adaptive": ("adaptive", [(), (1,)]),
-    "adaptive-euler": ("adaptive", [(), (2,)]),
-}
+NEURONS = ("lif", "cuba", "adaptive", "adaptive_late")
 every_neuron = pytest.mark.parametrize("name", NEURONS)
 
 
@@ -50,13 +44,13 @@ class Problem:
     needs: list[bool] | None = None
 
     def forward(self, backend: str, *, v_sequence: bool = True, **options):
-        arguments = (self.x, self.state, self.knobs, self.lengths, self.rule, v_sequence, self.every)
+        arguments = (self.x, self.state, self.knobs, None, self.lengths, self.rule, v_sequence, self.every)
         return module(self.name, backend).forward(*arguments, **options)
 
     def backward(self, backend: str, checkpoints):
         needs = [True] * len(self.knobs) if self.needs is None else self.needs
-        arguments = (self.x, checkpoints, self.knobs, self.lengths, self.rule, self.every, self.truncate, needs)
-        return module(self.name, backend).backward(*self.grads, *arguments)
+        rule = (self.lengths, self.rule, self.every, self.truncate, needs)
+        return module(self.name, backend).backward(*self.grads, self.x, checkpoints, self.knobs, None, None, *rule)[:3]
 
     def run(self, backend: str):
         """Everything that comes out: values, then gradients."""
@@ -67,7 +61,7 @@ class Problem:
 
 
 def module(name, backend):
-    return import_module(f"temporal.kernels.{NEURONS[name][0]}.{backend}")
+    return import_module(f"temporal.kernels.{name}.{backend}")
 
 
 def fields(kind, named):
@@ -77,8 +71,7 @@ def fields(kind, named):
 def problem(name, shape, *, seed=0, dtype=torch.float32, knobs="mixed", x=None, soft=False, **rule) -> Problem:
     """Currents that fire in about a third of the steps. ``knobs``: "number", "neuron", or "mixed": some of each, and others."""
     g = torch.Generator().manual_seed(seed)
-    _, leads = NEURONS[name]
-    reference = module(name, "reference")
+    family = module(name, "reference").FAMILY
     features = shape[2:]
     if x is None:
         x = (torch.randn(shape, generator=g) * 0.8 + 0.4).to(dtype)
@@ -91,16 +84,16 @@ def problem(name, shape, *, seed=0, dtype=torch.float32, knobs="mixed", x=None, 
         shapes = {"number": [()], "neuron": [features], "mixed": [(), features, (1,) * len(features), features[-1:]]}[knobs]
         return low + (high - low) * torch.rand(shapes[(place + seed) % len(shapes)], generator=g)
 
-    state = reference.State(*(0.3 * normal(*lead, *shape[1:]) for lead in leads))
+    state = family.state(*(0.3 * normal(*shape[1:]) for _ in family.state._fields))
     chosen = {"hard": not soft, "strict": False, "detach_reset": False, "surrogate": "atan"} | rule
     chosen.setdefault("alpha", Surrogate(chosen["surrogate"]).alpha)
     return Problem(
         name,
         x,
         state,
-        reference.Knobs(*(knob(place, field) for place, field in enumerate(reference.Knobs._fields))),
+        family.knobs(*(knob(place, field) for place, field in enumerate(family.knobs._fields))),
         Rule(**chosen),
-        grads=(normal(*shape).to(dtype), normal(*shape), reference.State(*(normal(*s.shape) for s in state))),
+        grads=(normal(*shape).to(dtype), normal(*shape), family.state(*(normal(*shape[1:]) for _ in state))),
     )
 
 
@@ -249,16 +242,16 @@ def test_a_sample_is_what_it_is_alone(name, features):
     for b, length in enumerate(lengths):
         alone = problem(name, (steps, 4, features), knobs="neuron")
         part = slice(b, b + 1)
-        alone.x, alone.state = p.x[:length, part], type(p.state)(*(s[..., part, :] for s in p.state))
-        grad_last = type(p.state)(*(s[..., part, :] for s in p.grads[2]))
+        alone.x, alone.state = p.x[:length, part], type(p.state)(*(s[part] for s in p.state))
+        grad_last = type(p.state)(*(s[part] for s in p.grads[2]))
         alone.grads = (p.grads[0][:length, part], p.grads[1][:length, part], grad_last)
         its_values, its_grads = alone.run("reference")
         for field in ("spikes", "membranes"):
             assert torch.equal(values[field][:length, part], its_values[field])
             assert not values[field][length:, b].any()
         for field in alone.state._fields:
-            assert torch.equal(values[f"last {field}"][..., part, :], its_values[f"last {field}"])
-            torch.testing.assert_close(grads[f"state {field}"][..., part, :], its_grads[f"state {field}"], **CLOSE)
+            assert torch.equal(values[f"last {field}"][part], its_values[f"last {field}"])
+            torch.testing.assert_close(grads[f"state {field}"][part], its_grads[f"state {field}"], **CLOSE)
         torch.testing.assert_close(grads["x"][:length, part], its_grads["x"], **CLOSE)
         assert not grads["x"][length:, b].any()
     assert not any(grad.isnan().any() for grad in grads.values())

@@ -1,4 +1,8 @@
-"""Calling the kernels of ``_triton.py``, and compiling them without a GPU: tensors in, tensors out.
+"""A family's equations over time on a GPU: compiled by Triton, fused over all steps.
+
+The same signatures and results as ``reference.py``, but for recurrent weights, which it does not have. Bytes a neuron-step,
+float32, as ``cpu.py``'s; spikes can be packed, 32 to a word (benchmarks/KERNELS.md counts them all). 16-bit numbers are read
+and written as such; states and sums are float32.
 
 What is read where it lies: a sequence whose rows [B, *features] are contiguous, whatever lies between two steps (a slice of
 steps or of the batch, a row expanded over time). Anything else is copied once. A thread reads and writes 16 bytes of a row
@@ -10,6 +14,7 @@ more instructions. No call waits for the GPU: only knobs that are numbers on the
 import contextlib
 import math
 from collections.abc import Sequence
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
@@ -17,8 +22,9 @@ import triton
 from torch import Tensor
 
 from . import _triton
+from .family import Family, Feedback, Rule
 
-__all__ = ["Equations", "Launch"]
+__all__ = ["Fused", "Launch"]
 
 _WARP = 32
 _PIECE = 16  # steps whose loads are under way together, at most
@@ -73,28 +79,37 @@ class Launch(NamedTuple):
         return triton.compile(source, target=target, options={"num_warps": 1, "enable_fp_fusion": False, "maxnreg": 255})
 
 
-class Equations(NamedTuple):
-    """The equations of a family of neurons, as ``_triton.py`` wants them, and the two functions of a backend."""
+class Fused:
+    """Forward and backward of one family.
 
-    step: Any
-    back: Any
+    Args:
+        family: the equations.
+    """
+
+    def __init__(self, family: Family):
+        self.family = family
+        names = ("CHARGE", "DISTANCE", "SETTLE", "BACK")
+        functions = (family.charge, family.distance, family.settle, family.back)
+        self.equations = dict(zip(names, map(_on_device, functions), strict=True))
 
     def forward(
         self,
         x: Tensor,
         state: Any,
         knobs: Any,
+        feedback: Feedback | None,
         lengths: Tensor | None,
-        rule: Any,
+        rule: Rule,
         v_sequence: bool,
         every: int,
         *,
         packed: bool = False,
     ) -> tuple[Tensor, Tensor, Any, Any]:
-        """``reference.forward``; ``packed`` gives spikes as bits, int32 [T, ceil(B * features / 32)].
+        """``Reference.forward``; ``packed`` gives spikes as bits, int32 [T, ceil(B * features / 32)].
 
         Neuron 32 k + j of the flat [B, *features] is bit j of word k; bits beyond the last neuron are 0.
         """
+        _refuse(feedback)
         results, launch = self.plan_forward(x, state, knobs, lengths, rule, v_sequence, every, packed=packed)
         if launch is None:  # no step, or no neuron
             for last, first in zip(results[2], state, strict=True):
@@ -111,23 +126,25 @@ class Equations(NamedTuple):
         x: Tensor,
         checkpoints: Any,
         knobs: Any,
+        feedback: Feedback | None,
+        spikes: Tensor | None,
         lengths: Tensor | None,
-        rule: Any,
+        rule: Rule,
         every: int,
         truncate: int,
         needs: Sequence[bool],
-    ) -> tuple[Tensor, Any, Any]:
-        """``reference.backward``."""
-        (grad_x, grad_state, grad_knobs), launch = self.plan_backward(
+    ) -> tuple[Tensor, Any, Any, None]:
+        """``Reference.backward``."""
+        _refuse(feedback)
+        (grad_x, grad_state, sums), launch = self.plan_backward(
             grad_spikes, grad_v_sequence, grad_last, x, checkpoints, knobs, lengths, rule, every, truncate, needs
         )
         if launch is None:
             for grad, arrived in zip(grad_state, grad_last, strict=True):
                 grad.zero_() if arrived is None else grad.copy_(arrived)
-            sums = [knob.new_zeros(knob.shape if needed else 0) for knob, needed in zip(knobs, needs, strict=True)]
-            return grad_x, grad_state, type(knobs)(*sums)
-        launch.run(x.device)
-        return grad_x, grad_state, type(knobs)(*map(_sum_to_knob, grad_knobs, knobs, [x.shape[1:]] * len(knobs)))
+        else:
+            launch.run(x.device)
+        return grad_x, grad_state, self.family.knobs(*map(_sum_to_knob, sums, knobs, [x.shape[1:]] * len(knobs))), None
 
     def plan_forward(
         self, x, state, knobs, lengths, rule, v_sequence, every, *, packed=False
@@ -135,11 +152,11 @@ class Equations(NamedTuple):
         """The results, still empty, and the call that fills them, if there is anything to do."""
         steps, shape = x.shape[0], x.shape[1:]
         neurons = shape.numel()
-        kind = type(state)
         spikes = x.new_empty((steps, -(-neurons // 32)), dtype=torch.int32) if packed else x.new_empty(x.shape)
         membranes = state[0].new_empty((steps if v_sequence else 0, *shape))
-        last = kind(*(s.new_empty(s.shape) for s in state))
-        checkpoints = kind(*(s.new_empty((-(-steps // every) if every else 0, *s.shape)) for s in state))
+        last = self.family.state(*(s.new_empty(shape) for s in state))
+        blocks = -(-steps // every) if every else 0
+        checkpoints = self.family.state(*(s.new_empty((blocks, *shape)) for s in state))
         results = (spikes, membranes, last, checkpoints)
         if not steps or not neurons:
             return results, None
@@ -148,22 +165,21 @@ class Equations(NamedTuple):
         unit, full = _unit(x, shape, lengths, kinds, stride)
         arguments = {
             "x": x,
-            "state": _planes(state, neurons),
+            "state": tuple(s.contiguous() for s in state),
             "knobs": values,
             "lengths": lengths,
             "spikes": spikes.view(torch.uint8) if packed else spikes,
             "v_sequence": membranes if v_sequence else None,
-            "last": _planes(last, neurons),
-            "checkpoints": _planes(checkpoints, neurons, checkpoints[0].shape[0]) if every else None,
+            "last": tuple(last),
+            "checkpoints": tuple(checkpoints) if every else None,
             "steps": steps,
             "units": neurons // unit,
             "x_units": stride // unit,
             "features": shape[1:].numel(),
         }
         constants = {
-            "STEP": self.step,
+            **{name: self.equations[name] for name in ("CHARGE", "DISTANCE", "SETTLE")},
             "KINDS": kinds,
-            "WIDTHS": _widths(state, neurons),
             "HARD": rule.hard,
             "STRICT": rule.strict,
             "PACKED": packed,
@@ -181,33 +197,29 @@ class Equations(NamedTuple):
         steps, shape = x.shape[0], x.shape[1:]
         neurons = shape.numel()
         grad_x = x.new_empty(x.shape)
-        grad_state = type(checkpoints)(*(c.new_empty(c.shape[1:]) for c in checkpoints))
+        grad_state = self.family.state(*(c.new_empty(shape) for c in checkpoints))
         if not steps or not neurons:
-            return (grad_x, grad_state, []), None
+            sums = [c.new_zeros(neurons) if needed else None for c, needed in zip(knobs, needs, strict=True)]
+            return (grad_x, grad_state, sums), None
         sequences = [None if s is None else _rows(s) for s in (x, grad_spikes, grad_v_sequence)]
         strides = [0 if s is None else s[1] for s in sequences]
         values, kinds = _knobs(knobs, shape[1:])
         unit, full = _unit(x, shape, lengths, kinds, *strides)
         wanted = tuple(0 if not needed else 1 if k.numel() == 1 else 2 for k, needed in zip(knobs, needs, strict=True))
-        widths = _widths(grad_state, neurons)
-        full, piece = _fit(full, x.element_size(), len(widths), kinds, wanted, grad_v_sequence is not None, every)
+        full, piece = _fit(full, x.element_size(), len(grad_state), kinds, wanted, grad_v_sequence is not None, every)
         unit = min(unit, full)
         programs = -(-neurons // (full * _WARP))
         sums = [None if not w else checkpoints[0].new_empty(programs if w == 1 else neurons) for w in wanted]
         arguments = {
             "grad_spikes": sequences[1] and sequences[1][0],
             "grad_v_sequence": sequences[2] and sequences[2][0],
-            "grad_last": tuple(
-                plane
-                for given, own in zip(grad_last, grad_state, strict=True)
-                for plane in ([None] * (own.numel() // neurons) if given is None else _planes([given], neurons))
-            ),
+            "grad_last": tuple(None if grad is None else grad.contiguous() for grad in grad_last),
             "x": sequences[0][0],
-            "checkpoints": _planes(checkpoints, neurons, checkpoints[0].shape[0]),
+            "checkpoints": tuple(c.contiguous() for c in checkpoints),
             "knobs": values,
             "lengths": lengths,
             "grad_x": grad_x,
-            "grad_state": _planes(grad_state, neurons),
+            "grad_state": tuple(grad_state),
             "grad_knobs": tuple(sums),
             "steps": steps,
             "units": neurons // unit,
@@ -217,11 +229,9 @@ class Equations(NamedTuple):
             "alpha": float(rule.alpha),
         }
         constants = {
-            "STEP": self.step,
-            "BACK": self.back,
+            **self.equations,
             "KINDS": kinds,
             "NEEDS": wanted,
-            "WIDTHS": widths,
             "HARD": rule.hard,
             "STRICT": rule.strict,
             "ATTACHED": not rule.detach_reset,
@@ -236,26 +246,30 @@ class Equations(NamedTuple):
         return (grad_x, grad_state, sums), Launch(_triton.backward_kernel, programs, arguments, constants)
 
 
+def _refuse(feedback: Feedback | None) -> None:
+    if feedback is not None:
+        raise NotImplementedError("backend 'cuda' has no recurrent weights; use: reference")
+
+
+_device_functions: dict[FunctionType, Any] = {}
+
+
+def _on_device(function: FunctionType) -> Any:
+    """An equation of a family as Triton compiles it, with those that it calls; ``torch.where`` is Triton's there."""
+    if function not in _device_functions:
+        names = function.__globals__ | {"torch": triton.language}
+        for name in function.__code__.co_names:
+            if isinstance(called := names.get(name), FunctionType):
+                names[name] = _on_device(called)
+        _device_functions[function] = triton.jit(FunctionType(function.__code__, names, function.__name__))
+    return _device_functions[function]
+
+
 def _rows(sequence: Tensor) -> tuple[Tensor, int]:
     """A sequence whose rows are contiguous, and the distance of two of them in elements."""
     if not sequence[0].is_contiguous():
         sequence = sequence.contiguous()
     return sequence, sequence.stride(0)
-
-
-def _planes(tensors: Sequence[Tensor], neurons: int, blocks: int | None = None) -> tuple[Tensor, ...]:
-    """Every tensor [(blocks,) ..., B, *features] cut into tensors of one row of neurons (a block)."""
-    planes: list[Tensor] = []
-    for tensor in tensors:
-        rows = tensor.contiguous().view(-1, neurons) if blocks is None else tensor.contiguous().view(blocks, -1, neurons)
-        planes += rows.unbind(-2)
-    return tuple(planes)
-
-
-def _widths(state: Sequence[Tensor], neurons: int) -> tuple[int, ...]:
-    """For each plane of a state, how many rows of neurons its tensor has in a block of checkpoints."""
-    counts = [s.numel() // neurons for s in state]
-    return tuple(count for count in counts for _ in range(count))
 
 
 def _knobs(knobs: Sequence[Tensor], features: torch.Size) -> tuple[tuple[Any, ...], tuple[str, ...]]:

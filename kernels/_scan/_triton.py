@@ -1,19 +1,13 @@
-"""Neurons over time on a GPU: the two Triton kernels, forward and backward, that every family of neurons shares.
-
-A family gives its equations as two device functions, and the kernels do the rest: reading and writing, knobs, lengths,
-checkpoints and their recomputation, truncation, sums. ``_triton_launch.py`` calls them.
-
-    STEP(x, state, knobs, HARD, STRICT) -> h, fired, state after the step
-    BACK(grad_fired, grads, x, before, h, after, knobs, alpha, HARD, STRICT, ATTACHED, SURROGATE)
-        -> grad of x, grads of the state before the step, addends of the knobs' gradients
-
-``before``, ``after`` and ``grads`` are tuples of blocks as the state is, the membrane first. What nobody asked for is never
-stored, so the compiler drops its computation.
+"""The two Triton kernels of ``cuda.py``, forward and backward: a family's equations over time, on a GPU.
 
 One program, a warp, takes a block of neurons through all steps, the state in registers. PIECE steps are unrolled and their
-loads issued together, so that the memory is kept busy by few threads; backward holds the membranes that it computes again
-in registers. A row is read and written UNIT neurons a thread. Multiply-add fusion is off (an option of the launch): a spike
-is decided by the same roundings here, in recomputation, and in ``reference.py``.
+loads issued together, so that few threads keep the memory busy; backward holds the membranes that it computes again in
+registers. A row is read and written UNIT neurons a thread, 16 bytes where it can be.
+
+The equations are a family's own, the same functions that ``reference.py`` runs: the kernels get them as constants, with
+``state``, ``trace`` and ``knobs`` as tuples of blocks. Multiply-add fusion is off (an option of the launch): a spike is
+decided by the same roundings here, in recomputation, and in ``reference.py``. What nobody asked for, as a knob's gradient,
+is never stored, so the compiler drops its computation.
 """
 
 import math
@@ -21,7 +15,7 @@ import math
 import triton
 import triton.language as tl
 
-__all__ = ["after_reset", "back_through_spike", "backward_kernel", "fires", "forward_kernel", "slope"]
+__all__ = ["backward_kernel", "forward_kernel", "slope"]
 
 HALF_PI = tl.constexpr(math.pi / 2)
 ONE_OVER_SQRT_PI = tl.constexpr(1 / math.sqrt(math.pi))
@@ -66,31 +60,19 @@ def slope(x, a, SURROGATE: tl.constexpr):
 
 
 @triton.jit
-def fires(h, threshold, STRICT: tl.constexpr):
-    """Who fires a spike."""
-    return h > threshold if STRICT else h >= threshold
+def _fires(u, STRICT: tl.constexpr):
+    return u > 0 if STRICT else u >= 0
 
 
 @triton.jit
-def after_reset(h, fired, reset, HARD: tl.constexpr):
-    """The membrane after its reset: to ``reset`` (hard), or by it."""
-    return tl.where(fired, reset if HARD else h - reset, h)
-
-
-@triton.jit
-def back_through_spike(
-    grad_fired, grad_v, h, threshold, reset, alpha,
-    HARD: tl.constexpr, STRICT: tl.constexpr, ATTACHED: tl.constexpr, SURROGATE: tl.constexpr,
+def _step(
+    knobs, before, x,
+    CHARGE: tl.constexpr, DISTANCE: tl.constexpr, SETTLE: tl.constexpr, HARD: tl.constexpr, STRICT: tl.constexpr,
 ):  # fmt: skip
-    """From the gradients of a step's spike and of its membrane after the reset to those of the membrane before it (h),
-    of the distance to the threshold (the share of h that came through the spike), and of ``reset``; and who fired."""
-    fired = fires(h, threshold, STRICT)
-    if ATTACHED:
-        grad_fired += grad_v * (reset - h if HARD else -reset)
-    through_spike = grad_fired * slope(h - threshold, alpha, SURROGATE)
-    at_reset = tl.where(fired, grad_v, 0.0)
-    grad_h = through_spike + (tl.where(fired, 0.0, grad_v) if HARD else grad_v)
-    return grad_h, through_spike, at_reset if HARD else -at_reset, fired
+    """What the step leaves for backward, who fired, the state after it."""
+    trace = CHARGE(knobs, before, x)
+    fired = _fires(DISTANCE(knobs, trace), STRICT)
+    return trace, fired, SETTLE(knobs, before, trace, fired, HARD)
 
 
 @triton.jit
@@ -127,22 +109,21 @@ def _ends(lengths, n, inside, steps, features, UNIT: tl.constexpr):
 
 
 @triton.jit
-def _load_rows(rows, offset, n, inside, WIDTHS: tl.constexpr):
-    """One block of each plane of a state; WIDTHS says for each how many planes lie side by side, ``offset`` elements on."""
+def _load_rows(rows, offset, n, inside):
+    """A block of each part of a state, or zeros where there is none; ``offset`` elements on."""
     values = ()
-    for k in tl.static_range(len(WIDTHS)):
+    for k in tl.static_range(len(rows)):
         if rows[k] is None:
             values = values + (tl.zeros_like(n).to(tl.float32),)  # noqa: RUF005
         else:
-            row = rows[k] + offset * WIDTHS[k]
-            values = values + (tl.load(row + n, mask=inside, other=0.0),)  # noqa: RUF005
+            values = values + (tl.load(rows[k] + offset + n, mask=inside, other=0.0),)  # noqa: RUF005
     return values
 
 
 @triton.jit
-def _store_rows(rows, offset, values, n, inside, WIDTHS: tl.constexpr):
-    for k in tl.static_range(len(WIDTHS)):
-        tl.store(rows[k] + offset * WIDTHS[k] + n, values[k], mask=inside)
+def _store_rows(rows, offset, values, n, inside):
+    for k in tl.static_range(len(rows)):
+        tl.store(rows[k] + offset + n, values[k], mask=inside)
 
 
 @triton.jit
@@ -183,37 +164,38 @@ def _store_spikes(spikes, t, fired, n, inside, there, neurons, BLOCK: tl.constex
 def forward_kernel(
     x, state, knobs, lengths, spikes, v_sequence, last, checkpoints,
     steps, units, x_units, features,
-    STEP: tl.constexpr, KINDS: tl.constexpr, WIDTHS: tl.constexpr, HARD: tl.constexpr, STRICT: tl.constexpr,
-    PACKED: tl.constexpr, EVERY: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+    CHARGE: tl.constexpr, DISTANCE: tl.constexpr, SETTLE: tl.constexpr, KINDS: tl.constexpr, HARD: tl.constexpr,
+    STRICT: tl.constexpr, PACKED: tl.constexpr, EVERY: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """``reference.forward``; rows are ``units * UNIT`` neurons, x's rows ``x_units * UNIT`` apart."""
     n, inside, neurons = _block(units, UNIT, BLOCK)
     x_stride = x_units * UNIT
     values = _knobs(knobs, n, features, inside, KINDS, UNIT)
     ends, stop = _ends(lengths, n, inside, steps, features, UNIT)
-    now = _load_rows(state, 0, n, inside, WIDTHS)
+    now = _load_rows(state, 0, n, inside)
     for first in range(0, steps, PIECE):
         if EVERY > 0:
             if first % EVERY == 0:
-                _store_rows(checkpoints, first // EVERY * neurons.to(tl.int64), now, n, inside, WIDTHS)
+                _store_rows(checkpoints, first // EVERY * neurons.to(tl.int64), now, n, inside)
         currents = _load_piece(x, first, x_stride, n, ends, PIECE)
         for j in tl.static_range(PIECE):
             t = first + j
             live = t < ends
-            _, fired, after = STEP(currents[j].to(tl.float32), now, values, HARD, STRICT)
+            current = currents[j].to(tl.float32)
+            _, fired, after = _step(values, now, current, CHARGE, DISTANCE, SETTLE, HARD, STRICT)
             now = _select(live, after, now)
             _store_spikes(spikes, t, fired & live, n, inside, t < steps, neurons, BLOCK, PACKED)
             if v_sequence is not None:
                 tl.store(v_sequence + t * neurons.to(tl.int64) + n, tl.where(live, now[0], 0.0), mask=inside & (t < steps))
-    _store_rows(last, 0, now, n, inside, WIDTHS)
+    _store_rows(last, 0, now, n, inside)
 
 
 @triton.jit(do_not_specialize=["steps", "units", "x_units", "s_units", "v_units", "features", "truncate", "alpha"])
 def backward_kernel(
     grad_spikes, grad_v_sequence, grad_last, x, checkpoints, knobs, lengths, grad_x, grad_state, grad_knobs,
     steps, units, x_units, s_units, v_units, features, truncate, alpha,
-    STEP: tl.constexpr, BACK: tl.constexpr, KINDS: tl.constexpr, NEEDS: tl.constexpr, WIDTHS: tl.constexpr,
-    HARD: tl.constexpr, STRICT: tl.constexpr, ATTACHED: tl.constexpr, SURROGATE: tl.constexpr, TRUNCATE: tl.constexpr,
+    CHARGE: tl.constexpr, DISTANCE: tl.constexpr, SETTLE: tl.constexpr, BACK: tl.constexpr,
+    KINDS: tl.constexpr, NEEDS: tl.constexpr, HARD: tl.constexpr, STRICT: tl.constexpr, ATTACHED: tl.constexpr, SURROGATE: tl.constexpr, TRUNCATE: tl.constexpr,
     EVERY: tl.constexpr, SPAN: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """``reference.backward``; a knob of one element gets one sum a program, another one a neuron, added up later.
@@ -226,7 +208,7 @@ def backward_kernel(
     x_stride = x_units * UNIT
     values = _knobs(knobs, n, features, inside, KINDS, UNIT)
     ends, stop = _ends(lengths, n, inside, steps, features, UNIT)
-    grads = _load_rows(grad_last, 0, n, inside, WIDTHS)
+    grads = _load_rows(grad_last, 0, n, inside)
     sums = ()
     for k in tl.static_range(len(NEEDS)):
         sums = sums + ((tl.zeros_like(ends).to(tl.float32) if NEEDS[k] > 0 else 0.0),)  # noqa: RUF005
@@ -236,21 +218,23 @@ def backward_kernel(
     for done in range(spans):
         start = (spans - 1 - done) * SPAN
         block = start // EVERY
-        base = _load_rows(checkpoints, block * neurons.to(tl.int64), n, inside, WIDTHS)
-        base = _advance(x, x_stride, base, block * EVERY, start, n, ends, values, STEP, HARD, STRICT)
+        base = _load_rows(checkpoints, block * neurons.to(tl.int64), n, inside)
+        base = _advance(x, x_stride, base, block * EVERY, start, n, ends, values, CHARGE, DISTANCE, SETTLE, HARD, STRICT)
         for back in range(SPAN // PIECE):
             first = start + (SPAN - PIECE) - back * PIECE
-            now = _advance(x, x_stride, base, start, first, n, ends, values, STEP, HARD, STRICT)
+            now = _advance(x, x_stride, base, start, first, n, ends, values, CHARGE, DISTANCE, SETTLE, HARD, STRICT)
             currents = _load_piece(x, first, x_stride, n, ends, PIECE)
             if grad_spikes is not None:
                 from_spikes = _load_piece(grad_spikes, first, s_units * UNIT, n, ends, PIECE)
             if grad_v_sequence is not None:
                 from_v = _load_piece(grad_v_sequence, first, v_units * UNIT, n, ends, PIECE)
             row = grad_x + (first + (PIECE - 1)) * neurons.to(tl.int64)
-            states, charged = (now,), ()
+            states, traces = (), ()
             for j in tl.static_range(PIECE):
-                h, _, now = STEP(currents[j].to(tl.float32), now, values, HARD, STRICT)
-                states, charged = states + (now,), charged + (h,)  # noqa: RUF005
+                states = states + (now,)  # noqa: RUF005
+                current = currents[j].to(tl.float32)
+                trace, _, now = _step(values, now, current, CHARGE, DISTANCE, SETTLE, HARD, STRICT)
+                traces = traces + (trace,)  # noqa: RUF005
             for j in tl.static_range(PIECE - 1, -1, -1):
                 t = first + j
                 live = t < ends
@@ -258,9 +242,10 @@ def backward_kernel(
                 if grad_v_sequence is not None:
                     arriving = (grads[0] + from_v[j],) + grads[1:]  # noqa: RUF005
                 grad_fired = from_spikes[j].to(tl.float32) if grad_spikes is not None else tl.zeros_like(grads[0])
+                u = DISTANCE(values, traces[j])
                 gx, before, parts = BACK(
-                    grad_fired, arriving, currents[j].to(tl.float32), states[j], charged[j], states[j + 1], values, alpha,
-                    HARD, STRICT, ATTACHED, SURROGATE,
+                    values, states[j], traces[j], _fires(u, STRICT), slope(u, alpha, SURROGATE), currents[j].to(tl.float32),
+                    grad_fired, arriving, HARD, ATTACHED,
                 )  # fmt: skip
                 tl.store(row + n, tl.where(live, gx, 0.0).to(grad_x.dtype.element_ty), mask=inside & (t < steps))
                 row -= neurons
@@ -268,7 +253,7 @@ def backward_kernel(
                 if TRUNCATE:
                     before = _select((t > 0) & (t % truncate == 0), _zeros(before), before)
                 grads = _select(live, before, grads)
-    _store_rows(grad_state, 0, grads, n, inside, WIDTHS)
+    _store_rows(grad_state, 0, grads, n, inside)
     for k in tl.static_range(len(NEEDS)):
         if NEEDS[k] == 2:
             tl.store(grad_knobs[k] + n, sums[k], mask=inside)
@@ -277,11 +262,14 @@ def backward_kernel(
 
 
 @triton.jit
-def _advance(x, stride, state, begin, end, n, ends, knobs, STEP: tl.constexpr, HARD: tl.constexpr, STRICT: tl.constexpr):
+def _advance(
+    x, stride, state, begin, end, n, ends, knobs,
+    CHARGE: tl.constexpr, DISTANCE: tl.constexpr, SETTLE: tl.constexpr, HARD: tl.constexpr, STRICT: tl.constexpr,
+):  # fmt: skip
     """The state before step ``end``, from that before ``begin``."""
     for t in range(begin, end):
         current = tl.load(x + t * stride.to(tl.int64) + n, mask=t < ends, other=0.0)
-        _, _, state = STEP(current.to(tl.float32), state, knobs, HARD, STRICT)
+        _, _, state = _step(knobs, state, current.to(tl.float32), CHARGE, DISTANCE, SETTLE, HARD, STRICT)
     return state
 
 
