@@ -5,6 +5,6 @@ functions with numba, and ``operator.py`` makes a ``torch.library`` operator of 
 """
 
 from .family import Family, Feedback, Rule
-from .operator import NeuronOperator
+from .operator import NeuronOperator, steps_per_checkpoint
 
-__all__ = ["Family", "Feedback", "NeuronOperator", "Rule"]
+__all__ = ["Family", "Feedback", "NeuronOperator", "Rule", "steps_per_checkpoint"]

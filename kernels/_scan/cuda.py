@@ -27,9 +27,9 @@ from .family import Family, Feedback, Rule
 __all__ = ["Fused", "Launch"]
 
 _WARP = 32
-_PIECE = 16  # steps whose loads are under way together, at most
-_SPAN = 8  # steps that smaller pieces of the backward pass share a starting point for
-_REGISTERS = 220  # of 255 a thread, what the estimate below may fill
+_PIECE = 16  # steps of the forward pass whose loads are under way together
+_SPAN = 8  # the same of the backward pass, at most; where they must be fewer, steps that share a starting point
+_REGISTERS = 240  # of 255 a thread, what the estimate below may fill
 _FIXED = 36  # registers for addresses and temporaries
 _TYPES = {
     torch.float32: "fp32",
@@ -300,7 +300,7 @@ def _fit(full: int, size: int, states: int, kinds, wanted, membranes: bool, ever
     """Neurons a thread and steps a piece of the backward kernel, so that all of it fits the registers of a thread.
 
     The estimate was fitted to what the compiler takes, and the tests of the compiled code watch it. For the whole run, a
-    neuron has its knobs, sums and their next addends, state and gradients of the state; a step has the membrane, the rest
+    neuron has its knobs, sums with what is on its way to them, state and gradients of the state; a step has the membrane, the rest
     of the state, the spike's gradient (not yet converted) and, where knobs learn, the membrane before and x. Fewer neurons
     a thread are the last resort, since they make narrower loads.
     """
@@ -308,12 +308,12 @@ def _fit(full: int, size: int, states: int, kinds, wanted, membranes: bool, ever
 
     def registers(unit: int, piece: int) -> int:
         words = unit * size // 4
-        whole = kinds.count("element") + unit * (kinds.count("row") + 2 * sum(w > 0 for w in wanted) + 2 * states)
+        whole = kinds.count("element") + unit * (kinds.count("row") + 3 * sum(w > 0 for w in wanted) + 2 * states)
         step = unit * (states + 2 * learns + membranes) + words
         return _FIXED + whole + piece * step
 
     for unit in (full, 4):
-        for piece in (16, 8, 4):
+        for piece in (_SPAN, _SPAN // 2):
             piece = _divisor(every, piece)
             if registers(unit, piece) <= _REGISTERS:
                 return unit, piece

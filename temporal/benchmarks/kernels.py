@@ -5,13 +5,15 @@ what its machine code uses, the bytes of its arguments, and an estimate of its s
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from temporal.kernels._scan import Rule, steps_per_checkpoint
 
 from ._machine_code import MachineCode, machine_code
 
@@ -42,14 +44,6 @@ Backward: "scalar knobs" takes numbers and wants no gradient of them, the settin
 """
 
 
-class _Rule(NamedTuple):
-    hard: bool = True
-    strict: bool = False
-    detach_reset: bool = False
-    surrogate: str = "atan"
-    alpha: float = 2.0
-
-
 class Case(NamedTuple):
     """One kernel as it is called in one situation. ``bytes`` a neuron-step."""
 
@@ -70,26 +64,24 @@ class Case(NamedTuple):
         return f"{self.neuron}, {self.pass_}, {str(self.dtype).removeprefix('torch.')}"
 
 
-# Name in the table: package, values of the adaptation in the state, steps a checkpoint.
-_NEURONS = {"lif": ("lif", 0, 16), "cuba": ("cuba", 0, 32), "adaptive": ("adaptive", 1, 32), "adaptive, Euler": ("adaptive", 2, 32)}
+_NEURONS = ("lif", "cuba", "adaptive", "adaptive_late")
 
 
-def cases(neurons: tuple[str, ...] = tuple(_NEURONS), dtypes=(torch.float32, torch.bfloat16)) -> Iterator[Case]:
-    """All rows of the table, or those of some neurons."""
+def cases(neurons: Sequence[str] = _NEURONS, dtypes=(torch.float32, torch.bfloat16)) -> Iterator[Case]:
+    """All rows of the table, or those of some neurons and dtypes."""
     for neuron in neurons:
         for dtype in dtypes:
             yield from _cases(neuron, dtype)
 
 
 def _cases(neuron: str, dtype: torch.dtype) -> Iterator[Case]:
-    package, values, every = _NEURONS[neuron]
-    reference = import_module(f"temporal.kernels.{package}.reference")
-    equations = import_module(f"temporal.kernels.{package}.cuda").equations
+    fused = import_module(f"temporal.kernels.{neuron}.cuda").fused
+    every = steps_per_checkpoint(fused.family, "cuda")
     x = torch.empty(_STEPS, _BATCH, _FEATURES, dtype=dtype, device="meta")
-    leading = [(), *([(values,)] if values else [()])][: len(reference.State._fields)]
-    state = reference.State(*(x.new_empty((*lead, *x.shape[1:]), dtype=torch.float32) for lead in leading))
-    numbers = reference.Knobs(*(torch.tensor(0.5) for _ in reference.Knobs._fields))
-    rows = reference.Knobs(*(x.new_empty(_FEATURES, dtype=torch.float32) for _ in reference.Knobs._fields))
+    state = fused.family.state(*(x.new_empty(x.shape[1:], dtype=torch.float32) for _ in fused.family.state._fields))
+    numbers = fused.family.knobs(*(torch.tensor(0.5) for _ in fused.family.knobs._fields))
+    rows = fused.family.knobs(*(x.new_empty(_FEATURES, dtype=torch.float32) for _ in numbers))
+    rule = Rule(hard=True, strict=False, detach_reset=False, surrogate="atan", alpha=2.0)
 
     def case(name: str, launch: Any) -> Case:
         again = 0.0
@@ -99,7 +91,7 @@ def _cases(neuron: str, dtype: torch.dtype) -> Iterator[Case]:
         return Case(neuron, name, dtype, launch, _bytes(launch) / x.numel(), again)
 
     def forward(name: str, every: int, packed: bool) -> tuple[Any, Case]:
-        results, launch = equations.plan_forward(x, state, numbers, None, _Rule(), False, every, packed=packed)
+        results, launch = fused.plan_forward(x, state, numbers, None, rule, False, every, packed=packed)
         return results, case(name, launch)
 
     yield forward("inference", 0, False)[1]
@@ -108,8 +100,8 @@ def _cases(neuron: str, dtype: torch.dtype) -> Iterator[Case]:
     yield trained
     for name, knobs, learned in (("scalar knobs", numbers, False), ("all knobs learned", rows, True)):
         needs = [learned] * len(knobs)
-        grad_last = type(state)(*[None] * len(state))
-        _, launch = equations.plan_backward(x, None, grad_last, x, checkpoints, knobs, None, _Rule(), every, 0, needs)
+        grad_last = fused.family.state(*[None] * len(state))
+        _, launch = fused.plan_backward(x, None, grad_last, x, checkpoints, knobs, None, rule, every, 0, needs)
         yield case(f"training backward, {name}", launch)
 
 
