@@ -17,12 +17,14 @@ class MachineCode(NamedTuple):
     local_bytes: of local memory a thread (spilled registers, arrays), with its stack.
     shared_bytes: of shared memory a program.
     accesses: how many instructions there are of each kind that reads or writes global (LDG, STG) or local (LDL, STL) memory.
+    fused: how many are multiply-adds that round once, of float32.
     """
 
     registers: int
     local_bytes: int
     shared_bytes: int
     accesses: Counter[str]
+    fused: int
 
     @property
     def spills(self) -> int:
@@ -45,7 +47,8 @@ def machine_code(compiled: Any) -> MachineCode:
         raise RuntimeError(f"cuobjdump says nothing of a kernel's resources:\n{usage}")
     registers, stack, shared, local = map(int, found.groups())
     accesses = Counter(re.findall(r"\b((?:LD|ST)[GL](?:\.[\w.]+)?)(?=\s)", listing))
-    return MachineCode(registers, stack + local, max(shared, compiled.metadata.shared), accesses)
+    fused = len(re.findall(r"\bFFMA", listing))
+    return MachineCode(registers, stack + local, max(shared, compiled.metadata.shared), accesses, fused)
 
 
 def _disassemble(option: str, path: str) -> str:
