@@ -300,16 +300,16 @@ def _fit(full: int, size: int, states: int, kinds, wanted, membranes: bool, ever
     """Neurons a thread and steps a piece of the backward kernel, so that all of it fits the registers of a thread.
 
     The estimate was fitted to what the compiler takes, and the tests of the compiled code watch it. For the whole run, a
-    neuron has its knobs, sums with what is on its way to them, state and gradients of the state; a step has the membrane, the rest
-    of the state, the spike's gradient (not yet converted) and, where knobs learn, the membrane before and x. Fewer neurons
-    a thread are the last resort, since they make narrower loads.
+    neuron has its knobs, sums with what is on its way to them, state and gradients of the state; a step has the membrane,
+    the rest of the state, the gradients of the spike (not yet converted) and of the membrane and, where knobs learn, the
+    membrane before and x. Fewer neurons a thread are the last resort, since they make narrower loads.
     """
     learns = any(wanted)
 
     def registers(unit: int, piece: int) -> int:
         words = unit * size // 4
         whole = kinds.count("element") + unit * (kinds.count("row") + 3 * sum(w > 0 for w in wanted) + 2 * states)
-        step = unit * (states + 2 * learns + membranes) + words
+        step = unit * (states + 2 * learns + 2 * membranes) + words
         return _FIXED + whole + piece * step
 
     for unit in (full, 4):

@@ -32,13 +32,12 @@ FAST = [
 ]
 
 
-def check(code, wide: bool = True, allowed: frozenset = frozenset()) -> None:
+def check(code, allowed: frozenset = frozenset()) -> None:
     assert code.spills == 0 and code.local_bytes == 0
     assert code.fused == 0, "a fused multiply-add: the spikes may differ from the reference's"
     assert code.shared_bytes == 0, "the threads of a warp need no memory to talk to each other"
     assert {name.split(".")[0] for name in code.accesses} == {"LDG", "STG"}
-    if wide:
-        assert code.narrow() <= allowed, code.accesses
+    assert code.narrow() <= allowed, code.accesses
 
 
 def check_case(name: str, architecture: int) -> None:
@@ -132,7 +131,8 @@ def test_no_call_spills(neuron, dtype):
 def test_no_surrogate_spills(surrogate):
     for neuron, dtype in itertools.product(("lif", "adaptive_late"), (torch.float32, torch.bfloat16)):
         for learned in ((), "all"):
-            check(backward(neuron, dtype, learned=learned, surrogate=surrogate), wide=False)
+            code = backward(neuron, dtype, learned=learned, surrogate=surrogate)
+            assert code.spills == code.local_bytes == code.fused == 0
 
 
 @pytest.mark.slow
@@ -141,7 +141,8 @@ def test_no_surrogate_spills(surrogate):
 def test_odd_rows_and_blocks(features, every):
     """Narrower accesses where the features are no multiple of 4 (8), but never local memory."""
     for dtype in (torch.float32, torch.bfloat16):
-        check(backward("adaptive", dtype, learned="all", every=every, features=features), wide=False)
+        code = backward("adaptive", dtype, learned="all", every=every, features=features)
+        assert code.spills == code.local_bytes == code.fused == 0
 
 
 def committed_version() -> str:
