@@ -187,7 +187,7 @@ def _lengths(lengths: Tensor | None, shape: Sequence[int]) -> tuple[np.ndarray |
 
 def _flat(tensor: Tensor) -> np.ndarray:
     """A flat array of a tensor's elements, of the bits of 16-bit ones; without a copy where the tensor is contiguous."""
-    tensor = tensor.detach().reshape(-1)
+    tensor = tensor.detach().contiguous().reshape(-1)
     return (tensor.view(_BITS[tensor.dtype]) if tensor.dtype in _BITS else tensor).numpy()
 
 

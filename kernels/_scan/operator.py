@@ -170,7 +170,8 @@ class NeuronOperator:
         inputs = f"{of_knobs}, Tensor? weight, Tensor? sent"
         rule = f"Tensor? lengths, {_RULE}"
         forward = f"forward(Tensor x, {of_state}, {inputs}, {rule}, bool v_sequence, int every, int truncate) -> "
-        backward = f"backward({grads}, Tensor x, {saved}, {inputs}, Tensor? spikes, {rule}, int every, int truncate, bool[] needs) -> "
+        backward = f"backward({grads}, Tensor x, {saved}, {inputs}, Tensor? spikes, {rule}, int every, int truncate, "
+        backward += "bool[] needs) -> "
         library = torch.library.Library("temporal", "FRAGMENT")
         for schema, results, run, shapes, autograd, keep in (
             (forward, 2 + 2 * len(state), self._forward, self._forward_shapes, self._differentiate, self._keep),

@@ -1,10 +1,12 @@
 """A list of layers over time, with their states threaded through."""
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from ._protocol import Role, call, role
+from ._recompute import chains, run_chain
 
 # Modules that read axis 1 as channels (or flatten from it): on [T, B, *features] that axis is the batch.
 _WRONG_AXIS = {
@@ -26,7 +28,10 @@ class Sequential(nn.Sequential):
     """Layers applied in order to [T, B, *features], stateful and plain ones mixed.
 
     Behaves like :class:`torch.nn.Sequential` (slices, names, ``OrderedDict``, ``append``), and besides threads the state
-    of every layer that has one and hands ``lengths`` to every layer whose ``forward`` names it.
+    of every layer that has one and hands ``lengths`` to every layer whose ``forward`` names it. Layers of neurons with
+    ``memory="recompute"``, and the layers before them that can be, are computed again in the backward pass, block by block
+    of steps: memory then hardly depends on the number of steps. What cannot be and stays as it is: batch norm and dropout in
+    training, what is no layer by step, layers with hooks; and all of it under ``torch.compile``.
 
     Shape:
         x: [T, B, *features].  Returns (y [T, B, *features], state), a tuple with one entry a layer (``None`` for a
@@ -60,8 +65,25 @@ class Sequential(nn.Sequential):
         elif not isinstance(state, tuple) or len(state) != len(self._roles):
             got = f"{len(state)} entries" if isinstance(state, tuple) else type(state).__name__
             raise ValueError(f"Sequential: state must be a tuple of {len(self._roles)} entries, one a layer, got {got}")
+        layers = tuple(self._modules.values())
+        if not any(getattr(layer, "memory", None) == "recompute" for layer in layers):
+            return self._run(slice(None), x, state, lengths)
+        states: tuple = ()
+        for first, stop, steps in chains(layers, self._roles):  # type: ignore[arg-type]
+            run = partial(self._run, slice(first, stop))
+            if steps:
+                x, new = run_chain(layers[first:stop], steps, run, x, state[first:stop], lengths)  # type: ignore[arg-type]
+            else:
+                x, new = run(x, state[first:stop], lengths)
+            states += new
+        return x, states
+
+    def _run(self, part: slice, x: Tensor, state: tuple, lengths: Tensor | None) -> tuple[Tensor, tuple]:
+        """Some of the layers, one after the other."""
         states = []
-        for layer, layer_role, layer_state in zip(self._modules.values(), self._roles, state, strict=True):
+        for layer, layer_role, layer_state in zip(
+            tuple(self._modules.values())[part], self._roles[part], state, strict=True
+        ):
             x, new = call(layer, x, layer_state, lengths, layer_role)  # type: ignore[arg-type]
             states.append(new)
         return x, tuple(states)

@@ -1,5 +1,6 @@
 """Arguments of neurons, checked in one place: what came, and what would be right."""
 
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -53,8 +54,10 @@ def checked_parts(owner: str, state: tuple[Tensor, ...] | None, kind: type[tuple
     fields = kind._fields  # type: ignore[attr-defined]
     if state is None:
         return (None,) * len(fields)
-    if not isinstance(state, tuple) or len(state) != len(fields) or not all(isinstance(s, Tensor) for s in state):
-        got = f"a tuple of {len(state)}" if isinstance(state, tuple) else type(state).__name__
+    wrong = not isinstance(state, tuple) or len(state) != len(fields) or not all(isinstance(s, Tensor) for s in state)
+    if wrong or getattr(state, "_fields", fields) != fields:  # another neuron's may have as many parts
+        plain = type(state) is tuple
+        got = f"a tuple of {len(state)}" if plain else type(state).__name__
         raise TypeError(f"{owner}: state must be None or the tensors ({', '.join(fields)}), got {got}")
     return state
 
@@ -62,9 +65,13 @@ def checked_parts(owner: str, state: tuple[Tensor, ...] | None, kind: type[tuple
 def checked_knob(owner: str, name: str, knob: float | Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
     """A parameter of the neuron as a tensor of the state's dtype."""
     if not isinstance(knob, Tensor):
+        if not isinstance(knob, numbers.Real):
+            raise TypeError(f"{owner}: {name} must be a number or a tensor [*features], got {type(knob).__name__}")
         if knob != knob:  # NaN; math.isnan would break the compiler's graph
             raise ValueError(f"{owner}: {name} is NaN; expected a number or a tensor [*features]")
         return _scalar(float(knob), dtype)
+    if knob.is_complex():
+        raise TypeError(f"{owner}: {name} is {knob.dtype}; expected real numbers")
     if knob.device != x.device:
         raise ValueError(f"{owner}: {name} is on {knob.device}, x is on {x.device}; move one of them")
     if not broadcasts(knob.shape, x.shape[2:]):

@@ -156,6 +156,8 @@ def _values(
         if size is None:
             raise ValueError(f"{owner}: trainable {name!r} is learned per neuron; give size=, the number of neurons")
         return torch.full(size, float(value))
+    if value.is_complex():
+        raise TypeError(f"{owner}: {name} is {value.dtype}; expected real numbers")
     value = value.detach().clone()
     return value if value.is_floating_point() else value.to(torch.get_default_dtype())
 

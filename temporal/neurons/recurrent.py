@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from temporal.layers._protocol import role
+from temporal.layers._protocol import role, valid_steps
 
 from ._checks import checked_lengths
 from ._layer import SpikingLayer
@@ -27,8 +27,8 @@ class Recurrent(nn.Module):
     y[t], n[t] = neuron(x[t] + W y[t-1], n[t-1])
 
     Around a spiking layer of :mod:`temporal.neurons` all steps, products included, are one operator, whose time is linear in
-    T and whose compilation does not depend on T; on a CPU it adds up the weights of the neurons that fired, in float32. Around
-    any other layer every step is a call of its own.
+    T and whose compilation does not depend on T; on a CPU it adds up the weights of those that fired, in float32. Around any
+    other layer every step is a call of its own, and its state goes on after a sample's end.
 
     Args:
         neuron: a layer called as ``y, state = neuron(x, state)``, which keeps the number of features.
@@ -80,19 +80,26 @@ class Recurrent(nn.Module):
             neuron, feedback = self.neuron._neuron(), (self.weight, sent)
             y, _, inner = run(neuron, x, inner, lengths, v_sequence=False, feedback=feedback)
         else:
-            y, inner = self._step_by_step(x, inner, sent, lengths)
+            y, inner = self._step_by_step(x, inner, sent)
+            if lengths is not None:
+                y = y.where(valid_steps(lengths, len(y)).unsqueeze(2), 0.0)
         return y, RecurrentState(inner, _last(y, sent, lengths))
+
+    @property
+    def memory(self) -> str:
+        """What its neurons keep for the backward pass."""
+        return getattr(self.neuron, "memory", "save")
+
+    @property
+    def truncate(self) -> int | None:
+        """After how many steps gradients end."""
+        return getattr(self.neuron, "truncate", None)
 
     def extra_repr(self) -> str:
         return f"size={self.size}"
 
-    def _step_by_step(self, x: Tensor, inner: Any, sent: Tensor, lengths: Tensor | None) -> tuple[Tensor, Any]:
+    def _step_by_step(self, x: Tensor, inner: Any, sent: Tensor) -> tuple[Tensor, Any]:
         """A neuron of which nothing is known but how to call it."""
-        if lengths is not None:
-            raise ValueError(
-                f"Recurrent: lengths are for the neurons of temporal.neurons; {type(self.neuron).__name__} is called step "
-                "by step, and its state would go on"
-            )
         if not x.shape[0]:
             return self.neuron(x, inner)
         steps = []
@@ -104,17 +111,28 @@ class Recurrent(nn.Module):
         return torch.cat(steps), inner
 
     def _checked(self, x: Tensor, state: tuple[Any, Tensor] | None) -> tuple[Any, Tensor]:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"Recurrent: x must be a tensor [T, B, {self.size}], got {type(x).__name__}")
         if x.dim() != 3 or x.shape[-1] != self.size:
             raise ValueError(f"Recurrent: x has shape {list(x.shape)}; expected [T, B, {self.size}], time first")
+        if x.device != self.weight.device:
+            raise ValueError(
+                f"Recurrent: x is on {x.device}, the weights are on {self.weight.device}; move one of them"
+            )
         if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise TypeError(f"Recurrent: x is {x.dtype}, the weights are {self.weight.dtype}; convert one of them")
         if state is None:
             return None, x.new_zeros(x.shape[1:])
-        if not isinstance(state, tuple) or len(state) != 2 or not isinstance(state[1], Tensor):
+        fields = getattr(state, "_fields", RecurrentState._fields)
+        pair = isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], Tensor)
+        if not pair or fields != RecurrentState._fields:
             raise TypeError(
-                "Recurrent: state must be None or the pair (neuron's state, last output) of an earlier call"
+                "Recurrent: state must be None or the pair (neuron's state, last output) of an earlier call, got "
+                f"{type(state).__name__}"
             )
         inner, sent = state
+        if not sent.is_floating_point():
+            raise TypeError(f"Recurrent: the state's last output is {sent.dtype}; expected {x.dtype}")
         if sent.shape != x.shape[1:]:
             raise ValueError(
                 f"Recurrent: the state's last output has shape {list(sent.shape)}, but x of shape {list(x.shape)} needs "

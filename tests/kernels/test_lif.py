@@ -132,11 +132,28 @@ def test_opcheck(hard, v_sequence, every):
     reset = knobs["reset_to" if hard else "reset_by"]
     knobs = [knobs[name] for name in ("decay", "gain", "bias", "threshold")] + [reset]
     rule = (hard, False, False, "atan", 2.0)
-    torch.library.opcheck(torch.ops.temporal.lif_forward.default, (x, v, *knobs, None, *rule, v_sequence, every, 0))
-    checkpoints = torch.ops.temporal.lif_forward(x, v, *knobs, None, *rule, v_sequence, every, 0)[3].detach()
+    torch.library.opcheck(
+        torch.ops.temporal.lif_forward.default, (x, v, *knobs, None, None, None, *rule, v_sequence, every, 0)
+    )
+    checkpoints = torch.ops.temporal.lif_forward(x, v, *knobs, None, None, None, *rule, v_sequence, every, 0)[
+        3
+    ].detach()
     grads = (torch.ones_like(x), torch.ones_like(x) if v_sequence else None, None)
     needs = [True, False, True, False, True]
-    arguments = (*grads, x.detach(), checkpoints, *[k.detach() for k in knobs], None, *rule, every, 0, needs)
+    arguments = (
+        *grads,
+        x.detach(),
+        checkpoints,
+        *[k.detach() for k in knobs],
+        None,
+        None,
+        None,
+        None,
+        *rule,
+        every,
+        0,
+        needs,
+    )
     torch.library.opcheck(torch.ops.temporal.lif_backward.default, arguments)
 
 
@@ -309,7 +326,7 @@ def test_direct_call_without_checkpoints_has_no_backward():
     x = torch.randn(4, 1, 2, requires_grad=True)
     knobs = [torch.tensor(k) for k in (0.5, 1.0, 0.0, 1.0, 0.0)]
     out = torch.ops.temporal.lif_forward(
-        x, torch.zeros(1, 2), *knobs, None, True, False, True, "atan", 2.0, False, 0, 0
+        x, torch.zeros(1, 2), *knobs, None, None, None, True, False, True, "atan", 2.0, False, 0, 0
     )
     assert out[3].numel() == 0
     with pytest.raises(RuntimeError, match="every=0 keeps nothing"):

@@ -245,19 +245,32 @@ def operator_case(operator, hard, dtype=torch.float32):
 def test_opcheck(operator, hard, v_sequence, every):
     x, state, knobs = operator_case(operator, hard)
     rule = (hard, False, False, "atan", 2.0)
-    arguments = (x, *state, *knobs, None, *rule, v_sequence, every, 0)
+    arguments = (x, *state, *knobs, None, None, None, *rule, v_sequence, every, 0)
     torch.library.opcheck(operator.run, arguments)
     checkpoints = [c.detach() for c in operator.run(*arguments)[2 + len(state) :]]
     grads = (torch.ones_like(x), torch.ones_like(x) if v_sequence else None, None, torch.ones_like(state[1]))
     needs = [n % 2 == 0 for n in range(len(knobs))]
-    arguments = (*grads, x.detach(), *checkpoints, *[k.detach() for k in knobs], None, *rule, every, 0, needs)
+    arguments = (
+        *grads,
+        x.detach(),
+        *checkpoints,
+        *[k.detach() for k in knobs],
+        None,
+        None,
+        None,
+        None,
+        *rule,
+        every,
+        0,
+        needs,
+    )
     torch.library.opcheck(operator.run_backward, arguments)
 
 
 @pytest.mark.parametrize("operator", [cuba, adaptive], ids=["cuba", "adaptive"])
 def test_direct_call_without_checkpoints_has_no_backward(operator):
     x, state, knobs = operator_case(operator, True)
-    out = operator.run(x, *state, *knobs, None, True, False, True, "atan", 2.0, False, 0, 0)
+    out = operator.run(x, *state, *knobs, None, None, None, True, False, True, "atan", 2.0, False, 0, 0)
     assert all(checkpoints.numel() == 0 for checkpoints in out[4:])
     with pytest.raises(RuntimeError, match=f"temporal::{operator.name}_forward: every=0 keeps nothing"):
         out[0].sum().backward()

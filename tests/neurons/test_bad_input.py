@@ -101,8 +101,6 @@ LEARNED = {
 SPIKING = [neuron for neuron in NEURONS if neuron.owner not in ("LI", "li")]
 RECURRENT = [Neuron(f"Recurrent-{n}", lambda n=n: Recurrent(n.make(), N)) for n in LAYERS]
 
-# What is not right today. Strict: whoever mends one of these is told to take the mark away.
-not_yet = pytest.mark.xfail(strict=True)
 every_neuron = pytest.mark.parametrize("neuron", NEURONS, ids=str)
 every_spiking_neuron = pytest.mark.parametrize("neuron", SPIKING, ids=str)
 every_layer = pytest.mark.parametrize("neuron", LAYERS, ids=str)
@@ -211,9 +209,7 @@ def test_gradients_of_any_strides(neuron, backend):
 
 
 @pytest.mark.parametrize("neuron", FUNCTIONS, ids=str)
-def test_knobs_of_any_strides(neuron, backend, request):
-    if backend == "cpu" and neuron.owner in ("lif", "li"):
-        request.applymarker(not_yet)  # its compiler takes no strided row
+def test_knobs_of_any_strides(neuron, backend):
     for knob in given(neuron):
         values = 0.5 + torch.rand(2 * N) / 4
         for strided in (values[::2], values[:1].expand(N)):
@@ -549,14 +545,12 @@ def test_currents_that_do_not_fit_recurrent_weights(neuron):
         made(neuron)(torch.zeros(T, B, N, dtype=torch.float64))
 
 
-@not_yet
 @pytest.mark.parametrize("x", [None, [[[0.0]]], np.zeros((T, B, N))], ids=kind)
 def test_what_is_no_tensor_to_a_recurrent_layer(x):
     with pytest.raises(TypeError, match=rf"Recurrent: x must be a tensor \[T, B, {N}\], got {kind(x)}"):
         Recurrent(LIF(), N)(x)
 
 
-@not_yet
 @pytest.mark.parametrize(("there", "here"), [("cpu", "meta"), ("meta", "cpu")])
 def test_recurrent_weights_on_another_device(there, here):
     layer = Recurrent(LIF(), N).to(there)
@@ -564,7 +558,6 @@ def test_recurrent_weights_on_another_device(there, here):
         layer(torch.zeros(T, B, N, device=here))
 
 
-@not_yet
 @pytest.mark.parametrize(
     ("neuron", "other"), [(CubaLIF(), ALIF()), (ALIF(), CubaLIF()), (Recurrent(LIF(), N), CubaLIF())]
 )
@@ -574,7 +567,6 @@ def test_a_state_of_another_neuron_with_as_many_parts(neuron, other):
         neuron(x, other(x)[1])
 
 
-@not_yet
 @pytest.mark.parametrize(
     "call", [lambda x, p: functional.lif(x, decay=p), lambda x, p: LIF(2 + p)(x)], ids=["lif", "LIF"]
 )
