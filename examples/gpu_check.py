@@ -11,6 +11,8 @@ Exit status: 0 all is well, 1 a check failed, 2 wrong arguments, 3 there is no C
 
 import argparse
 import contextlib
+import functools
+import itertools
 import json
 import statistics
 import sys
@@ -37,9 +39,13 @@ NEURONS: dict[str, tuple[Callable[..., Any], dict[str, float]]] = {
     "cuba_lif": (cuba_lif, {"decay": 0.7, "i_decay": 0.6, "threshold": 0.9} | HARD),
     "alif": (alif, {"decay": 0.7, "w_decay": 0.9, "adaptation": 0.4} | SOFT),
     "adlif": (adlif, {"decay": 0.7, "w_decay": 0.9, "a": 0.5, "b": 0.6, "threshold": 0.5} | HARD),
-    "adlif, forward Euler": (adlif, {"decay": 0.7, "w_decay": 0.9, "a": 0.3, "b": 0.6, "threshold": 0.5} | HARD),
+    "adlif, forward Euler": (
+        functools.partial(adlif, symplectic=False),
+        {"decay": 0.7, "w_decay": 0.9, "a": 0.3, "b": 0.6, "threshold": 0.5} | HARD,
+    ),
 }
-OPTIONS: dict[str, dict[str, Any]] = {"adlif, forward Euler": {"symplectic": False}}
+# Samples of unequal length, and truncated back-propagation.
+PADDED = {"lengths": [50, 0, 17, 50, 33, 1], "truncate": 12}
 # Largest difference over the largest value. Gradients: sums of float32 in another order. 16 bits: the result's rounding.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
@@ -67,7 +73,9 @@ class Check:
         """Note and show one line; ``passed`` is None for a figure that cannot fail."""
         self.found.setdefault(section, []).append({"name": name, "passed": passed, **figures})
         word = {True: "ok", False: "FAILED", None: ""}[passed]
-        shown = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items())
+        shown = ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items()
+        )
         print(f"{section:9} {name:44} {word:7} {shown}", flush=True)
 
     @contextlib.contextmanager
@@ -82,7 +90,12 @@ class Check:
 
     @property
     def failures(self) -> list[str]:
-        return [f"{section}: {line['name']}" for section, lines in self.found.items() for line in lines if line["passed"] is False]
+        return [
+            f"{section}: {line['name']}"
+            for section, lines in self.found.items()
+            for line in lines
+            if line["passed"] is False
+        ]
 
     def seconds(self, call: Callable[[], Any], repeats: int = 15) -> float:
         """The median time of a call, after three to warm up."""
@@ -116,11 +129,11 @@ def learned(check: Check, knobs: dict[str, float], features: int) -> dict[str, A
     return {name: (value * spread).to(check.device).requires_grad_() for name, value in knobs.items()}
 
 
-def outcome(name: str, x: torch.Tensor, knobs: dict[str, Any], backend: str) -> tuple[list, list]:
+def outcome(name: str, x: torch.Tensor, knobs: dict[str, Any], backend: str, **options: Any) -> tuple[list, list]:
     """All results of a neuron's function, and all gradients of a fixed sum of them."""
     function, _ = NEURONS[name]
     with use(backend):
-        *sequences, state = function(x, **knobs, **OPTIONS.get(name, {}))
+        *sequences, state = function(x, **knobs, **options)
         values = [*sequences, *(state if isinstance(state, tuple) else (state,))]
         generator = torch.Generator().manual_seed(1)
         weights = [torch.randn(value.shape, generator=generator).to(value) for value in values]
@@ -150,17 +163,20 @@ def compare(check: Check, name: str, dtype: torch.dtype, ours: tuple[list, list]
 
 
 def parity(check: Check) -> None:
-    """Every neuron, with numbers and with learned rows as knobs, at three dtypes, on a row that is not a multiple of 4 too."""
-    for name, (_, knobs) in NEURONS.items():
-        for dtype in TOLERANCE:
-            for features, kind in ((128, "numbers"), (125, "a value a neuron")):
-                full = f"{name}, {str(dtype).removeprefix('torch.')}, {kind}"
-                x = currents(check, 50, 6, features, dtype=dtype)
-                given = knobs if kind == "numbers" else learned(check, knobs, features)
-                try:
-                    compare(check, full, dtype, *(outcome(name, x, given, b) for b in (check.backend, "reference")))
-                except Exception as failure:
-                    check.add("parity", full, False, error=f"{type(failure).__name__}: {failure}".splitlines()[0])
+    """Every neuron: knobs as numbers, and learned ones in rows that are no multiple of 4; padded and truncated, too."""
+    for (name, (_, knobs)), dtype in itertools.product(NEURONS.items(), TOLERANCE):
+        for kind, features in (("numbers", 128), ("a value a neuron", 125), ("padded, truncated", 128)):
+            full = f"{name}, {str(dtype).removeprefix('torch.')}, {kind}"
+            x = currents(check, 50, 6, features, dtype=dtype)
+            given = knobs if kind == "numbers" else learned(check, knobs, features)
+            options = {}
+            if kind == "padded, truncated":
+                options = PADDED | {"lengths": torch.tensor(PADDED["lengths"], device=check.device)}
+            try:
+                ours, true = (outcome(name, x, given, backend, **options) for backend in (check.backend, "reference"))
+                compare(check, full, dtype, ours, true)
+            except Exception as failure:
+                check.add("parity", full, False, error=f"{type(failure).__name__}: {failure}".splitlines()[0])
 
 
 def waiting(check: Check) -> None:
@@ -171,9 +187,9 @@ def waiting(check: Check) -> None:
             given = knobs if kind == "numbers" else learned(check, knobs, 64)
             ones = torch.ones((), device=check.device)
 
-            def call(function=function, x=x, given=given, ones=ones, options=OPTIONS.get(name, {})):
+            def call(function=function, x=x, given=given, ones=ones):
                 with use(check.backend):
-                    function(x, **given, **options)[0].sum().backward(ones)
+                    function(x, **given)[0].sum().backward(ones)
 
             with check.trial("no wait", f"{name}, {kind}"):
                 call()  # compiles, which may wait
@@ -193,9 +209,9 @@ def graphs(check: Check) -> None:
         x = currents(check, 40, 4, 64)
         weights = currents(check, 40, 4, 64).detach()
 
-        def call(function=function, x=x, knobs=knobs, weights=weights, options=OPTIONS.get(name, {})):
+        def call(function=function, x=x, knobs=knobs, weights=weights):
             with use(check.backend):
-                result = function(x, **knobs, **options)[0]
+                result = function(x, **knobs)[0]
                 return result.detach(), *torch.autograd.grad(result, x, weights)
 
         with check.trial("graph", name):
@@ -295,7 +311,9 @@ def surroundings(device: torch.device) -> dict[str, str]:
             found[name] = metadata.version(name)
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        found["gpu"] = f"{properties.name}, sm_{properties.major}{properties.minor}, {properties.total_memory >> 30} GiB"
+        found["gpu"] = (
+            f"{properties.name}, sm_{properties.major}{properties.minor}, {properties.total_memory >> 30} GiB"
+        )
         found["cuda"] = str(torch.version.cuda)
     else:
         found["gpu"] = "none: a rehearsal on the CPU, whose figures say nothing"
@@ -304,9 +322,13 @@ def surroundings(device: torch.device) -> dict[str, str]:
 
 def arguments(given: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("gpu_check.json"), help="the JSON file to write (default: %(default)s)")
     parser.add_argument(
-        "--dry-run", action="store_true", help="rehearse every part on the CPU, the reference against itself, at small sizes"
+        "--out", type=Path, default=Path("gpu_check.json"), help="the JSON file to write (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="rehearse every part on the CPU, the reference against itself, at small sizes",
     )
     return parser.parse_args(given)
 
@@ -318,7 +340,10 @@ def main(given: list[str] | None = None) -> int:
     elif torch.cuda.is_available():
         check = Check("cuda", "cuda", 128, 256, 1024)
     else:
-        print("gpu_check: there is no CUDA GPU here (torch.cuda.is_available() is False), so nothing was checked", file=sys.stderr)
+        print(
+            "gpu_check: there is no CUDA GPU here (torch.cuda.is_available() is False), so nothing was checked",
+            file=sys.stderr,
+        )
         return NO_GPU
     about = surroundings(check.device)
     print("\n".join(f"{name:13} {value}" for name, value in about.items()), flush=True)

@@ -162,19 +162,19 @@ def _store_spikes(spikes, t, fired, n, inside, there, neurons, BLOCK: tl.constex
 
 @triton.jit(do_not_specialize=["steps", "units", "x_units", "features"])
 def forward_kernel(
-    x, state, knobs, lengths, spikes, v_sequence, last, checkpoints,
-    steps, units, x_units, features,
+    x, state, knobs, lengths, spikes, v_sequence, last, checkpoints, steps, units, x_units, features,
     CHARGE: tl.constexpr, DISTANCE: tl.constexpr, SETTLE: tl.constexpr, KINDS: tl.constexpr, HARD: tl.constexpr,
-    STRICT: tl.constexpr, PACKED: tl.constexpr, EVERY: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+    STRICT: tl.constexpr, PACKED: tl.constexpr, EVERY: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """``reference.forward``; rows are ``units * UNIT`` neurons, x's rows ``x_units * UNIT`` apart."""
     n, inside, neurons = _block(units, UNIT, BLOCK)
     x_stride = x_units * UNIT
     values = _knobs(knobs, n, features, inside, KINDS, UNIT)
-    ends, stop = _ends(lengths, n, inside, steps, features, UNIT)
+    ends = _ends(lengths, n, inside, steps, features, UNIT)[0]
     now = _load_rows(state, 0, n, inside)
     for first in range(0, steps, PIECE):
-        if EVERY > 0:
+        if EVERY > 0:  # noqa: SIM102 # the compiler would divide by 0
             if first % EVERY == 0:
                 _store_rows(checkpoints, first // EVERY * neurons.to(tl.int64), now, n, inside)
         currents = _load_piece(x, first, x_stride, n, ends, PIECE)
@@ -186,7 +186,9 @@ def forward_kernel(
             now = _select(live, after, now)
             _store_spikes(spikes, t, fired & live, n, inside, t < steps, neurons, BLOCK, PACKED)
             if v_sequence is not None:
-                tl.store(v_sequence + t * neurons.to(tl.int64) + n, tl.where(live, now[0], 0.0), mask=inside & (t < steps))
+                tl.store(
+                    v_sequence + t * neurons.to(tl.int64) + n, tl.where(live, now[0], 0.0), mask=inside & (t < steps)
+                )
     _store_rows(last, 0, now, n, inside)
 
 
@@ -194,15 +196,16 @@ def forward_kernel(
 def backward_kernel(
     grad_spikes, grad_v_sequence, grad_last, x, checkpoints, knobs, lengths, grad_x, grad_state, grad_knobs,
     steps, units, x_units, s_units, v_units, features, truncate, alpha,
-    CHARGE: tl.constexpr, DISTANCE: tl.constexpr, SETTLE: tl.constexpr, BACK: tl.constexpr,
-    KINDS: tl.constexpr, NEEDS: tl.constexpr, HARD: tl.constexpr, STRICT: tl.constexpr, ATTACHED: tl.constexpr, SURROGATE: tl.constexpr, TRUNCATE: tl.constexpr,
-    EVERY: tl.constexpr, SPAN: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+    CHARGE: tl.constexpr, DISTANCE: tl.constexpr, SETTLE: tl.constexpr, BACK: tl.constexpr, KINDS: tl.constexpr,
+    NEEDS: tl.constexpr, HARD: tl.constexpr, STRICT: tl.constexpr, ATTACHED: tl.constexpr, SURROGATE: tl.constexpr,
+    TRUNCATE: tl.constexpr, EVERY: tl.constexpr, SPAN: tl.constexpr, PIECE: tl.constexpr, UNIT: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """``reference.backward``; a knob of one element gets one sum a program, another one a neuron, added up later.
 
-    Pieces are taken last first. Where one does not begin at a checkpoint, the neurons are taken there from the checkpoint: to
-    the span of pieces around it once, from the span's first step for each piece. Those steps' x is read again, from the
-    cache that the program's other reads went through.
+    Pieces are taken last first. Where one does not begin at a checkpoint, the neurons are taken there from it: to the span
+    of pieces around it once, from the span's first step for each piece. Those steps' x is read again, from the cache that
+    the program's other reads went through.
     """
     n, inside, neurons = _block(units, UNIT, BLOCK)
     x_stride = x_units * UNIT
@@ -219,7 +222,9 @@ def backward_kernel(
         start = (spans - 1 - done) * SPAN
         block = start // EVERY
         base = _load_rows(checkpoints, block * neurons.to(tl.int64), n, inside)
-        base = _advance(x, x_stride, base, block * EVERY, start, n, ends, values, CHARGE, DISTANCE, SETTLE, HARD, STRICT)
+        base = _advance(
+            x, x_stride, base, block * EVERY, start, n, ends, values, CHARGE, DISTANCE, SETTLE, HARD, STRICT
+        )
         for back in range(SPAN // PIECE):
             first = start + (SPAN - PIECE) - back * PIECE
             now = _advance(x, x_stride, base, start, first, n, ends, values, CHARGE, DISTANCE, SETTLE, HARD, STRICT)

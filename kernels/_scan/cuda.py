@@ -6,9 +6,11 @@ and written as such; states and sums are float32.
 
 What is read where it lies: a sequence whose rows [B, *features] are contiguous, whatever lies between two steps (a slice of
 steps or of the batch, a row expanded over time). Anything else is copied once. A thread reads and writes 16 bytes of a row
-at a time (4 neurons, 8 of 16 bits) where the neurons of a batch, the distance of two steps and, with lengths or with a knob a
-neuron, the features are multiples of 4 (8); else as many as divide them all, down to 1: right, still coalesced, with
-more instructions. No call waits for the GPU: only knobs that are numbers on the host are looked at.
+at a time (4 neurons, 8 of 16 bits) where the neurons of a batch, the distance of two steps and, with lengths or with a knob
+a neuron, the features are multiples of 4 (8); else as many neurons as divide them all, down to 1: right, still coalesced,
+with more instructions. Backward in 16 bits takes 4 neurons, 8 bytes, where 8 would not fit its registers (``_fit``).
+
+Nothing waits for the GPU: only knobs that are numbers on the host are looked at.
 """
 
 import contextlib
@@ -71,12 +73,18 @@ class Launch(NamedTuple):
                 continue
             argument = self.arguments[name]
             signature[name] = _type(argument)
-            parts = {(place, k): part for k, part in enumerate(argument)} if isinstance(argument, tuple) else {(place,): argument}
+            parts = (
+                {(place, k): part for k, part in enumerate(argument)}
+                if isinstance(argument, tuple)
+                else {(place,): argument}
+            )
             constants |= {path: None for path, part in parts.items() if part is None}
             hints |= {path: [["tt.divisibility", 16]] for path, part in parts.items() if isinstance(part, Tensor)}
         source = ASTSource(self.kernel, signature, constants, hints)
         target = GPUTarget("cuda", capability, _WARP)
-        return triton.compile(source, target=target, options={"num_warps": 1, "enable_fp_fusion": False, "maxnreg": 255})
+        return triton.compile(
+            source, target=target, options={"num_warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
+        )
 
 
 class Fused:

@@ -22,7 +22,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning"
 # Ten roundings of float32 (6e-8) a step, along at most 40 steps, of sums whose terms are near 1.
 CLOSE = {"rtol": 3e-5, "atol": 3e-5}
 # One rounding of the result to 16 bits, which may fall to the other side.
-CLOSE_16 = {torch.float32: CLOSE, torch.bfloat16: {"rtol": 2**-7, "atol": 1e-4}, torch.float16: {"rtol": 2**-10, "atol": 1e-4}}
+CLOSE_16 = {
+    torch.float32: CLOSE,
+    torch.bfloat16: {"rtol": 2**-7, "atol": 1e-4},
+    torch.float16: {"rtol": 2**-10, "atol": 1e-4},
+}
 
 NEURONS = ("lif", "cuba", "adaptive", "adaptive_late")
 every_neuron = pytest.mark.parametrize("name", NEURONS)
@@ -69,7 +73,7 @@ def fields(kind, named):
 
 
 def problem(name, shape, *, seed=0, dtype=torch.float32, knobs="mixed", x=None, soft=False, **rule) -> Problem:
-    """Currents that fire in about a third of the steps. ``knobs``: "number", "neuron", or "mixed": some of each, and others."""
+    """Currents that fire in about a third of the steps. ``knobs``: "number", "neuron", or "mixed": these and others."""
     g = torch.Generator().manual_seed(seed)
     family = module(name, "reference").FAMILY
     features = shape[2:]
@@ -81,7 +85,9 @@ def problem(name, shape, *, seed=0, dtype=torch.float32, knobs="mixed", x=None, 
 
     def knob(place, field):
         low, high = {"threshold": (0.5, 0.9), "reset": (0.5, 0.9) if soft else (-0.2, 0.2)}.get(field, (0.2, 0.7))
-        shapes = {"number": [()], "neuron": [features], "mixed": [(), features, (1,) * len(features), features[-1:]]}[knobs]
+        shapes = {"number": [()], "neuron": [features], "mixed": [(), features, (1,) * len(features), features[-1:]]}[
+            knobs
+        ]
         return low + (high - low) * torch.rand(shapes[(place + seed) % len(shapes)], generator=g)
 
     state = family.state(*(0.3 * normal(*shape[1:]) for _ in family.state._fields))
@@ -102,10 +108,14 @@ def check(p: Problem) -> None:
     (values, grads), (true_values, true_grads) = p.run("cuda"), p.run("reference")
     for field, value in values.items():
         assert value.dtype == true_values[field].dtype and value.is_contiguous()
-        torch.testing.assert_close(value, true_values[field], rtol=0, atol=0, equal_nan=True, msg=lambda m, f=field: f"{f}: {m}")
+        torch.testing.assert_close(
+            value, true_values[field], rtol=0, atol=0, equal_nan=True, msg=lambda m, f=field: f"{f}: {m}"
+        )
     for field, value in grads.items():
         close = CLOSE_16[p.x.dtype] if field == "x" else CLOSE
-        torch.testing.assert_close(value, true_grads[field], **close, equal_nan=True, msg=lambda m, f=field: f"gradient of {f}: {m}")
+        torch.testing.assert_close(
+            value, true_grads[field], **close, equal_nan=True, msg=lambda m, f=field: f"gradient of {f}: {m}"
+        )
 
 
 SHAPES = [(1, 1, 1), (9, 2, 5), (20, 3, 32), (17, 2, 2, 6), (33, 1, 140), (5, 4), (16, 2, 8), (40, 1, 3)]

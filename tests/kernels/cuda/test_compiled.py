@@ -79,7 +79,19 @@ def test_bytes_of_a_neuron_step(neuron, dtype):
     assert of["inference"] > 2 * size and of["training backward, scalar knobs"] > 3 * size  # nothing was forgotten
 
 
-def backward(neuron, dtype, *, learned=(), kind="row", lengths=False, membranes=False, truncate=0, every=None, features=512, **rule):
+def backward(
+    neuron,
+    dtype,
+    *,
+    learned=(),
+    kind="row",
+    lengths=False,
+    membranes=False,
+    truncate=0,
+    every=None,
+    features=512,
+    **rule,
+):
     """The backward kernel of a call, compiled for sm_90."""
     fused = __import__(f"temporal.kernels.{neuron}.cuda", fromlist=["fused"]).fused
     every = every or steps_per_checkpoint(fused.family, "cuda")

@@ -29,7 +29,7 @@ def test_a_rehearsal_runs_every_part(gpu_check, tmp_path, capsys):
     assert gpu_check.main(["--dry-run", "--out", str(tmp_path / "result.json")]) == 0
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["failures"] == [] and "a rehearsal" in result["about"]["gpu"]
-    assert len(result["parity"]) == len(gpu_check.NEURONS) * 6
+    assert len(result["parity"]) == len(gpu_check.NEURONS) * 9
     assert all(line["passed"] for section in ("parity", "no wait", "graph") for line in result[section])
     assert any(line["name"] == "temporal LIF, training, bfloat16" for line in result["speed"])
     assert "0 failed" in capsys.readouterr().out
@@ -68,5 +68,5 @@ def test_a_check_that_raises_fails_and_the_next_goes_on(gpu_check, monkeypatch, 
     monkeypatch.setitem(gpu_check.NEURONS, "li", (broken, {}))
     assert gpu_check.main(["--dry-run", "--out", str(tmp_path / "result.json")]) == 1
     result = json.loads((tmp_path / "result.json").read_text())
-    assert len(result["failures"]) == 6 + 2 + 1 and all(": li" in failure for failure in result["failures"])
+    assert len(result["failures"]) == 9 + 2 + 1 and all(": li" in failure for failure in result["failures"])
     assert result["parity"][0]["error"] == "RuntimeError: no such luck" and result["parity"][-1]["passed"]

@@ -15,7 +15,16 @@ pytest.importorskip("triton", reason="the interpreter of Triton, which is not in
 
 def run(*arguments: str) -> None:
     """pytest on interpreted.py, its own words where it fails."""
-    command = [sys.executable, "-m", "pytest", str(HERE / "interpreted.py"), "-q", "--no-header", "--tb=short", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(HERE / "interpreted.py"),
+        "-q",
+        "--no-header",
+        "--tb=short",
+        *arguments,
+    ]
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
