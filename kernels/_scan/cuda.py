@@ -26,9 +26,13 @@ from torch import Tensor
 from . import _triton
 from .family import Family, Feedback, Rule
 
-__all__ = ["Fused", "Launch"]
+__all__ = ["LAUNCH_OPTIONS", "Fused", "Launch"]
+
+# maxnreg: all registers there are; some architectures' compilers otherwise spill a few to have more warps.
+LAUNCH_OPTIONS = {"num_warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
 
 _WARP = 32
+_MOST = 2**31 - 2**16  # neurons of a row: their numbers have 32 bits, also of those that only fill up a program
 _PIECE = 16  # steps of the forward pass whose loads are under way together
 _SPAN = 8  # the same of the backward pass, at most; where they must be fewer, steps that share a starting point
 _REGISTERS = 240  # of 255 a thread, what the estimate below may fill
@@ -54,9 +58,7 @@ class Launch(NamedTuple):
     def run(self, device: torch.device) -> None:
         """Queue it on the tensors' device."""
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            self.kernel[(self.programs,)](
-                **self.arguments, **self.constants, num_warps=1, enable_fp_fusion=False, maxnreg=255
-            )
+            self.kernel[(self.programs,)](**self.arguments, **self.constants, **LAUNCH_OPTIONS)
 
     def compile(self, capability: int) -> Any:
         """Its machine code for a GPU of that capability (80, 90, 100), which need not be there.
@@ -82,9 +84,7 @@ class Launch(NamedTuple):
             hints |= {path: [["tt.divisibility", 16]] for path, part in parts.items() if isinstance(part, Tensor)}
         source = ASTSource(self.kernel, signature, constants, hints)
         target = GPUTarget("cuda", capability, _WARP)
-        return triton.compile(
-            source, target=target, options={"num_warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
-        )
+        return triton.compile(source, target=target, options=LAUNCH_OPTIONS)
 
 
 class Fused:
@@ -117,7 +117,7 @@ class Fused:
 
         Neuron 32 k + j of the flat [B, *features] is bit j of word k; bits beyond the last neuron are 0.
         """
-        _refuse(feedback)
+        _refuse(self.family.name, x, feedback)
         results, launch = self.plan_forward(x, state, knobs, lengths, rule, v_sequence, every, packed=packed)
         if launch is None:  # no step, or no neuron
             for last, first in zip(results[2], state, strict=True):
@@ -143,7 +143,7 @@ class Fused:
         needs: Sequence[bool],
     ) -> tuple[Tensor, Any, Any, None]:
         """``Reference.backward``."""
-        _refuse(feedback)
+        _refuse(self.family.name, x, feedback)
         (grad_x, grad_state, sums), launch = self.plan_backward(
             grad_spikes, grad_v_sequence, grad_last, x, checkpoints, knobs, lengths, rule, every, truncate, needs
         )
@@ -254,9 +254,11 @@ class Fused:
         return (grad_x, grad_state, sums), Launch(_triton.backward_kernel, programs, arguments, constants)
 
 
-def _refuse(feedback: Feedback | None) -> None:
+def _refuse(name: str, x: Tensor, feedback: Feedback | None) -> None:
     if feedback is not None:
-        raise NotImplementedError("backend 'cuda' has no recurrent weights; use: reference")
+        raise NotImplementedError(f"{name}: backend 'cuda' has no recurrent weights; use: reference")
+    if x.shape[1:].numel() > _MOST:
+        raise ValueError(f"{name}: x of shape {list(x.shape)} has {x.shape[1:].numel()} neurons; the most is {_MOST}")
 
 
 _device_functions: dict[FunctionType, Any] = {}
@@ -274,8 +276,8 @@ def _on_device(function: FunctionType) -> Any:
 
 
 def _rows(sequence: Tensor) -> tuple[Tensor, int]:
-    """A sequence whose rows are contiguous, and the distance of two of them in elements."""
-    if not sequence[0].is_contiguous():
+    """A sequence whose rows are contiguous, and the distance of two rows in elements, which the kernels hold in 32 bits."""
+    if not sequence[0].is_contiguous() or sequence.stride(0) > _MOST:
         sequence = sequence.contiguous()
     return sequence, sequence.stride(0)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+from importlib import import_module
 from importlib.metadata import version
 
 import pytest
@@ -9,9 +10,13 @@ import torch
 
 pytest.importorskip("triton", reason="the compiler of the kernels, which is not installed")
 
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
 from temporal.benchmarks import kernels
 from temporal.benchmarks._machine_code import machine_code
 from temporal.kernels._scan import Rule, steps_per_checkpoint
+from temporal.kernels._scan.cuda import LAUNCH_OPTIONS
 from temporal.kernels.surrogates import names
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -79,42 +84,60 @@ def test_bytes_of_a_neuron_step(neuron, dtype):
     assert of["inference"] > 2 * size and of["training backward, scalar knobs"] > 3 * size  # nothing was forgotten
 
 
-def backward(
-    neuron,
-    dtype,
-    *,
-    learned=(),
-    kind="row",
-    lengths=False,
-    membranes=False,
-    truncate=0,
-    every=None,
-    features=512,
-    **rule,
-):
-    """The backward kernel of a call, compiled for sm_90."""
-    fused = __import__(f"temporal.kernels.{neuron}.cuda", fromlist=["fused"]).fused
+def launches(
+    neuron, dtype, device="meta", *, learned=(), kind="row", lengths=False, membranes=False, truncate=0, every=None,
+    features=512, **rule,
+):  # fmt: skip
+    """The two kernels of a call as they would be launched, forward and backward."""
+    fused = import_module(f"temporal.kernels.{neuron}.cuda").fused
     every = every or steps_per_checkpoint(fused.family, "cuda")
-    x = torch.empty(1024, 128, features, dtype=dtype, device="meta")
-    checkpoints = [x.new_empty((1024 // every, *x.shape[1:]), dtype=torch.float32) for _ in fused.family.state._fields]
+    x = torch.empty(64, 128, features, dtype=dtype, device=device)
     fields = fused.family.knobs._fields
     learned = fields if learned == "all" else learned
     tensor = x.new_empty(features if kind == "row" else 1, dtype=torch.float32)
-    chosen = {"hard": True, "strict": False, "detach_reset": False, "surrogate": "atan", "alpha": 2.0} | rule
-    _, launch = fused.plan_backward(
-        x,
-        x.new_empty(x.shape, dtype=torch.float32) if membranes else None,
-        fused.family.state(*[None] * len(checkpoints)),
-        x,
-        fused.family.state(*checkpoints),
-        fused.family.knobs(*(tensor if field in learned else torch.tensor(0.5) for field in fields)),
-        x.new_empty(x.shape[1], dtype=torch.int64) if lengths else None,
-        Rule(**chosen),
-        every,
-        truncate,
-        [field in learned for field in fields],
-    )
-    return machine_code(launch.compile(90))
+    state = fused.family.state(*(x.new_empty(x.shape[1:], dtype=torch.float32) for _ in fused.family.state._fields))
+    knobs = fused.family.knobs(*(tensor if field in learned else torch.tensor(0.5) for field in fields))
+    ends = x.new_empty(x.shape[1], dtype=torch.int64) if lengths else None
+    rule = Rule(**{"hard": True, "strict": False, "detach_reset": False, "surrogate": "atan", "alpha": 2.0} | rule)
+    (*_, checkpoints), forward = fused.plan_forward(x, state, knobs, ends, rule, membranes, every)
+    _, backward = fused.plan_backward(
+        x, x.new_empty(x.shape, dtype=torch.float32) if membranes else None, fused.family.state(*[None] * len(state)), x,
+        checkpoints, knobs, ends, rule, every, truncate, [field in learned for field in fields],
+    )  # fmt: skip
+    return forward, backward
+
+
+def backward(neuron, dtype, **options):
+    """The backward kernel's machine code, for sm_90."""
+    return machine_code(launches(neuron, dtype, **options)[1].compile(90))
+
+
+class _Driver:
+    """Of a GPU that is not there."""
+
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+
+@pytest.mark.parametrize("neuron", ["lif", "adaptive_late"])
+@pytest.mark.parametrize(("kind", "lengths"), [("row", False), ("element", True)])
+def test_what_is_compiled_here_is_what_a_launch_compiles(neuron, kind, lengths, monkeypatch):
+    """Triton's own launcher, short of launching, makes the same machine code of the same arguments."""
+    both = launches(neuron, torch.bfloat16, "cpu", learned=("decay",), kind=kind, lengths=lengths)
+    monkeypatch.setattr(driver, "_active", _Driver())
+    for launch in both:
+        monkeypatch.setattr(launch.kernel, "device_caches", launch.kernel.device_caches.copy())
+        launch.kernel.device_caches.clear()
+        launched = launch.kernel.warmup(
+            grid=(launch.programs,), **launch.arguments, **launch.constants, **LAUNCH_OPTIONS
+        )
+        assert launched.asm["cubin"] == launch.compile(90).asm["cubin"]
 
 
 @pytest.mark.parametrize("hard", [True, False])
