@@ -10,6 +10,9 @@ decided by the same roundings here, in recomputation, and in ``reference.py``. W
 is never stored, so the compiler drops its computation.
 """
 
+# mypy: ignore-errors
+# What is compiled here is Triton's language, in which a name may change its type.
+
 import math
 
 import triton
@@ -171,9 +174,9 @@ def forward_kernel(
     n, inside, neurons = _block(units, UNIT, BLOCK)
     x_stride = x_units * UNIT
     values = _knobs(knobs, n, features, inside, KINDS, UNIT)
-    ends = _ends(lengths, n, inside, steps, features, UNIT)[0]
+    ends, stop = _ends(lengths, n, inside, steps, features, UNIT)
     now = _load_rows(state, 0, n, inside)
-    for first in range(0, steps, PIECE):
+    for first in range(0, stop, PIECE):
         if EVERY > 0:  # noqa: SIM102 # the compiler would divide by 0
             if first % EVERY == 0:
                 _store_rows(checkpoints, first // EVERY * neurons.to(tl.int64), now, n, inside)
@@ -186,9 +189,16 @@ def forward_kernel(
             now = _select(live, after, now)
             _store_spikes(spikes, t, fired & live, n, inside, t < steps, neurons, BLOCK, PACKED)
             if v_sequence is not None:
-                tl.store(
-                    v_sequence + t * neurons.to(tl.int64) + n, tl.where(live, now[0], 0.0), mask=inside & (t < steps)
-                )
+                v = tl.where(live, now[0], 0.0)
+                tl.store(v_sequence + t * neurons.to(tl.int64) + n, v, mask=inside & (t < steps))
+    if lengths is not None:
+        for t in range(tl.cdiv(stop, PIECE) * PIECE, steps):  # where no sample of the block takes a step
+            if EVERY > 0:  # noqa: SIM102
+                if t % EVERY == 0:
+                    _store_rows(checkpoints, t // EVERY * neurons.to(tl.int64), now, n, inside)
+            _store_spikes(spikes, t, n < 0, n, inside, t < steps, neurons, BLOCK, PACKED)
+            if v_sequence is not None:
+                tl.store(v_sequence + t * neurons.to(tl.int64) + n, tl.zeros_like(now[0]), mask=inside)
     _store_rows(last, 0, now, n, inside)
 
 
@@ -216,8 +226,10 @@ def backward_kernel(
     for k in tl.static_range(len(NEEDS)):
         sums = sums + ((tl.zeros_like(ends).to(tl.float32) if NEEDS[k] > 0 else 0.0),)  # noqa: RUF005
     spans = tl.cdiv(stop, SPAN)
-    for t in range(spans * SPAN, steps):  # where no sample of the block takes a step
-        tl.store(grad_x + t * neurons.to(tl.int64) + n, tl.zeros_like(ends).to(grad_x.dtype.element_ty), mask=inside)
+    if lengths is not None:
+        for t in range(spans * SPAN, steps):  # where no sample of the block takes a step
+            nothing = tl.zeros_like(ends).to(grad_x.dtype.element_ty)
+            tl.store(grad_x + t * neurons.to(tl.int64) + n, nothing, mask=inside)
     for done in range(spans):
         start = (spans - 1 - done) * SPAN
         block = start // EVERY

@@ -13,78 +13,26 @@ with more instructions. Backward in 16 bits takes 4 neurons, 8 bytes, where 8 wo
 Nothing waits for the GPU: only knobs that are numbers on the host are looked at.
 """
 
-import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
 from . import _triton
+from ._launch import WARP, Launch
 from .family import Family, Feedback, Rule
 
-__all__ = ["LAUNCH_OPTIONS", "Fused", "Launch"]
+__all__ = ["Fused"]
 
-# maxnreg: all registers there are; some architectures' compilers otherwise spill a few to have more warps.
-LAUNCH_OPTIONS = {"num_warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
-
-_WARP = 32
 _MOST = 2**31 - 2**16  # neurons of a row: their numbers have 32 bits, also of those that only fill up a program
 _PIECE = 16  # steps of the forward pass whose loads are under way together
 _SPAN = 8  # the same of the backward pass, at most; where they must be fewer, steps that share a starting point
 _REGISTERS = 240  # of 255 a thread, what the estimate below may fill
 _FIXED = 36  # registers for addresses and temporaries
-_TYPES = {
-    torch.float32: "fp32",
-    torch.bfloat16: "bf16",
-    torch.float16: "fp16",
-    torch.int64: "i64",
-    torch.int32: "i32",
-    torch.uint8: "u8",
-}
-
-
-class Launch(NamedTuple):
-    """One call of a kernel, not yet made."""
-
-    kernel: Any
-    programs: int
-    arguments: dict[str, Any]
-    constants: dict[str, Any]
-
-    def run(self, device: torch.device) -> None:
-        """Queue it on the tensors' device."""
-        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            self.kernel[(self.programs,)](**self.arguments, **self.constants, **LAUNCH_OPTIONS)
-
-    def compile(self, capability: int) -> Any:
-        """Its machine code for a GPU of that capability (80, 90, 100), which need not be there.
-
-        Tensors are taken to start at multiples of 16 bytes, as torch allocates them; they may be "meta".
-        """
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource
-
-        signature, constants, hints = {}, {}, {}
-        for place, name in enumerate(self.kernel.arg_names):
-            if name in self.constants:
-                signature[name], constants[(place,)] = "constexpr", self.constants[name]
-                continue
-            argument = self.arguments[name]
-            signature[name] = _type(argument)
-            parts = (
-                {(place, k): part for k, part in enumerate(argument)}
-                if isinstance(argument, tuple)
-                else {(place,): argument}
-            )
-            constants |= {path: None for path, part in parts.items() if part is None}
-            hints |= {path: [["tt.divisibility", 16]] for path, part in parts.items() if isinstance(part, Tensor)}
-        source = ASTSource(self.kernel, signature, constants, hints)
-        target = GPUTarget("cuda", capability, _WARP)
-        return triton.compile(source, target=target, options=LAUNCH_OPTIONS)
 
 
 class Fused:
@@ -194,9 +142,9 @@ class Fused:
             "EVERY": every,
             "PIECE": _divisor(every, _PIECE) if every else _PIECE,
             "UNIT": unit,
-            "BLOCK": full * _WARP,
+            "BLOCK": full * WARP,
         }
-        return results, Launch(_triton.forward_kernel, -(-neurons // (full * _WARP)), arguments, constants)
+        return results, Launch(_triton.forward_kernel, -(-neurons // (full * WARP)), arguments, constants)
 
     def plan_backward(
         self, grad_spikes, grad_v_sequence, grad_last, x, checkpoints, knobs, lengths, rule, every, truncate, needs
@@ -209,20 +157,21 @@ class Fused:
         if not steps or not neurons:
             sums = [c.new_zeros(neurons) if needed else None for c, needed in zip(knobs, needs, strict=True)]
             return (grad_x, grad_state, sums), None
-        sequences = [None if s is None else _rows(s) for s in (x, grad_spikes, grad_v_sequence)]
-        strides = [0 if s is None else s[1] for s in sequences]
+        x, x_stride = _rows(x)
+        grad_spikes, s_stride = (None, 0) if grad_spikes is None else _rows(grad_spikes)
+        grad_v_sequence, v_stride = (None, 0) if grad_v_sequence is None else _rows(grad_v_sequence)
         values, kinds = _knobs(knobs, shape[1:])
-        unit, full = _unit(x, shape, lengths, kinds, *strides)
+        unit, full = _unit(x, shape, lengths, kinds, x_stride, s_stride, v_stride)
         wanted = tuple(0 if not needed else 1 if k.numel() == 1 else 2 for k, needed in zip(knobs, needs, strict=True))
         full, piece = _fit(full, x.element_size(), len(grad_state), kinds, wanted, grad_v_sequence is not None, every)
         unit = min(unit, full)
-        programs = -(-neurons // (full * _WARP))
+        programs = -(-neurons // (full * WARP))
         sums = [None if not w else checkpoints[0].new_empty(programs if w == 1 else neurons) for w in wanted]
         arguments = {
-            "grad_spikes": sequences[1] and sequences[1][0],
-            "grad_v_sequence": sequences[2] and sequences[2][0],
+            "grad_spikes": grad_spikes,
+            "grad_v_sequence": grad_v_sequence,
             "grad_last": tuple(None if grad is None else grad.contiguous() for grad in grad_last),
-            "x": sequences[0][0],
+            "x": x,
             "checkpoints": tuple(c.contiguous() for c in checkpoints),
             "knobs": values,
             "lengths": lengths,
@@ -231,7 +180,9 @@ class Fused:
             "grad_knobs": tuple(sums),
             "steps": steps,
             "units": neurons // unit,
-            **{name: stride // unit for name, stride in zip(("x_units", "s_units", "v_units"), strides, strict=True)},
+            "x_units": x_stride // unit,
+            "s_units": s_stride // unit,
+            "v_units": v_stride // unit,
             "features": shape[1:].numel(),
             "truncate": truncate,
             "alpha": float(rule.alpha),
@@ -249,7 +200,7 @@ class Fused:
             "SPAN": next(d for d in range(piece, every + 1, piece) if every % d == 0 and d >= min(_SPAN, every)),
             "PIECE": piece,
             "UNIT": unit,
-            "BLOCK": full * _WARP,
+            "BLOCK": full * WARP,
         }
         return (grad_x, grad_state, sums), Launch(_triton.backward_kernel, programs, arguments, constants)
 
@@ -261,10 +212,10 @@ def _refuse(name: str, x: Tensor, feedback: Feedback | None) -> None:
         raise ValueError(f"{name}: x of shape {list(x.shape)} has {x.shape[1:].numel()} neurons; the most is {_MOST}")
 
 
-_device_functions: dict[FunctionType, Any] = {}
+_device_functions: dict[Callable, Any] = {}
 
 
-def _on_device(function: FunctionType) -> Any:
+def _on_device(function: Any) -> Any:
     """An equation of a family as Triton compiles it, with those that it calls; ``torch.where`` is Triton's there."""
     if function not in _device_functions:
         names = function.__globals__ | {"torch": triton.language}
@@ -279,7 +230,7 @@ def _rows(sequence: Tensor) -> tuple[Tensor, int]:
     """A sequence whose rows are contiguous, and the distance of two rows in elements, which the kernels hold in 32 bits."""
     if not sequence[0].is_contiguous() or sequence.stride(0) > _MOST:
         sequence = sequence.contiguous()
-    return sequence, sequence.stride(0)
+    return sequence, sequence.stride(0) if len(sequence) > 1 else sequence.numel()
 
 
 def _knobs(knobs: Sequence[Tensor], features: torch.Size) -> tuple[tuple[Any, ...], tuple[str, ...]]:
@@ -340,12 +291,3 @@ def _sum_to_knob(sums: Tensor | None, knob: Tensor, shape: torch.Size) -> Tensor
     if sums is None:
         return knob.new_empty(0)
     return sums.sum().reshape(knob.shape) if knob.numel() == 1 else sums.view(shape).sum_to_size(knob.shape)
-
-
-def _type(argument: Any) -> Any:
-    """An argument's type, as Triton writes it."""
-    if isinstance(argument, tuple):
-        return tuple(map(_type, argument))
-    if argument is None:
-        return "constexpr"
-    return f"*{_TYPES[argument.dtype]}" if isinstance(argument, Tensor) else {int: "i32", float: "fp32"}[type(argument)]
