@@ -156,7 +156,7 @@ def test_random_calls(name, seed):
 
 @pytest.mark.slow
 @every_neuron
-@pytest.mark.parametrize("seed", range(6, 100))
+@pytest.mark.parametrize("seed", range(6, 60))
 def test_more_random_calls(name, seed):
     check(random_problem(name, seed))
 
@@ -391,8 +391,8 @@ def test_through_the_operators(gpu_check, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_whole_check_of_a_gpu(gpu_check):
-    check = gpu_check.Check("cpu", "cuda", 20, 4, 32)
-    for section in (gpu_check.parity, gpu_check.waiting, gpu_check.graphs, gpu_check.speed):
+def test_the_other_parts_of_the_check_of_a_gpu(gpu_check):
+    check = gpu_check.Check("cpu", "cuda", 8, 2, 32)
+    for section in (gpu_check.waiting, gpu_check.graphs, gpu_check.speed):
         section(check)
     assert check.failures == []
