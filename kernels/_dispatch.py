@@ -55,6 +55,7 @@ class Backends:
         self.operator = operator
         self.package = package
         self.refusals = refusals
+        self._loaded: dict[str, Any] = {}
 
     def choose(self, *request: Any) -> Any:
         """The module of the backend that runs this request.
@@ -67,7 +68,9 @@ class Backends:
             name = next(name for name, refuses in self.refusals.items() if refuses(*request) is None)
         else:
             name = self._obey(wanted, request)
-        return import_module(f"{self.package}.{name}")
+        if name not in self._loaded:
+            self._loaded[name] = import_module(f"{self.package}.{name}")
+        return self._loaded[name]
 
     def _obey(self, wanted: str, request: tuple) -> str:
         reason = self.refusals[wanted](*request) if wanted in self.refusals else "does not have this operator"

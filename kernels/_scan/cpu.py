@@ -9,6 +9,7 @@ Currents and gradients are read where they are if neurons lie side by side, samp
 """
 
 import logging
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -21,9 +22,9 @@ import torch
 from numba.core import event
 from torch import Tensor
 
-from .._memory import empty
+from .._memory import empty, workspace
 from .._threads import share
-from . import _loops
+from . import _loops, _stream
 from ._slopes import SLOPES
 from .family import Family, Feedback, Rule
 
@@ -32,7 +33,9 @@ __all__ = ["Compiled"]
 _GRAIN = 1 << 15  # neuron-steps that pay for waking a thread (about 10 microseconds)
 # Neurons of a block. Knobs that differ among neurons, and sums of gradients, take rows of the workspace, which must stay in
 # the second-level cache. No power of two: rows at such distances would fight for the same lines of the cache.
-_LONG, _SHORT = 32_000, 8_000
+_LONG, _SHORT = 32_832, 8_208
+# Bytes from which spikes go past the caches. Gradients do not: with three more rows on the way, it cost time when measured.
+_CACHED = 8 << 20
 
 _ONES = {torch.float32: np.float32(1), torch.bfloat16: np.uint16(0x3F80), torch.float16: np.int16(0x3C00)}
 _BITS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}  # how the loops tell them apart
@@ -66,7 +69,7 @@ class Compiled:
         blocks = -(-steps // every) if every else 0
         spikes = empty(x.shape, x.dtype)
         membranes = empty((steps if v_sequence else 0, *shape), torch.float32)
-        last = [empty(shape, torch.float32) for _ in state]
+        last = [torch.empty(shape) for _ in state]
         checkpoints = [empty((blocks, *shape), torch.float32) for _ in state]
         current, x_step = _rows_of(x)
         numbers, rows = _knobs(knobs, shape[1:])
@@ -76,11 +79,13 @@ class Compiled:
         arguments = (
             current, x_step, tuple(map(_flat, state)), numbers, rows, rule.hard, rule.strict, _ONES[x.dtype], every,
             _flat(spikes), _flat(membranes) if v_sequence else None, tuple(map(_flat, last)),
-            tuple(map(_flat, checkpoints)), *_feedback(feedback)[::2], *_lengths(lengths, shape), steps, neurons,
+            tuple(map(_flat, checkpoints)), *_feedback(feedback)[::2], *_lengths(lengths, shape),
+            _streamed(x), steps, neurons,
         )  # fmt: skip
 
         def task(first: int, stop: int) -> None:
-            run(*arguments, empty((space,), torch.float32).numpy(), first, stop)
+            with workspace(space) as arrays:
+                run(*arguments, *arrays, first, stop)
 
         _share(task, shape, steps, feedback is not None)
         return spikes, membranes, self.family.state(*last), self.family.state(*checkpoints)
@@ -107,7 +112,7 @@ class Compiled:
         states, learns = len(checkpoints), any(needs)
         nothing = torch.zeros(shape)
         grad_x = empty(x.shape, x.dtype)
-        grad_state = [empty(shape, torch.float32) for _ in checkpoints]
+        grad_state = [torch.empty(shape) for _ in checkpoints]
         sums = empty((len(knobs), neurons), torch.float32) if learns else None
         grads, grad_step = _rows_of(nothing.expand(x.shape) if grad_spikes is None else grad_spikes)
         current, x_step = _rows_of(x)
@@ -123,12 +128,13 @@ class Compiled:
             tuple(map(_flat, checkpoints)), numbers, rows, rule.hard, rule.strict, not rule.detach_reset,
             np.float32(rule.alpha), every, truncate, None if sums is None else _flat(sums), _flat(grad_x),
             tuple(map(_flat, grad_state)), *_feedback(feedback), None if spikes is None else _flat(spikes),
-            None if grad_sent is None else _flat(grad_sent), *_lengths(lengths, shape), steps, neurons,
+            None if grad_sent is None else _flat(grad_sent), *_lengths(lengths, shape),
+            steps, neurons,
         )  # fmt: skip
 
         def task(first: int, stop: int) -> None:
-            w, traces = (empty((size,), torch.float32).numpy() for size in (space, height * min(every, steps)))
-            run(*arguments, w, traces, first, stop)
+            with workspace(space, height * min(every, steps)) as arrays:
+                run(*arguments, *arrays, first, stop)
 
         _share(task, shape, steps, feedback is not None)
         grad_knobs = [
@@ -149,7 +155,7 @@ class Compiled:
 
 def _knobs(knobs: Any, features: Sequence[int]) -> tuple[tuple | None, tuple | None]:
     """Numbers for all neurons, or rows with one value, or one for each feature."""
-    if all(knob.numel() == 1 for knob in knobs):
+    if all(not knob.dim() for knob in knobs):
         return tuple(np.float32(knob.item()) for knob in knobs), None
     return None, tuple(_flat(k.reshape(1) if k.numel() == 1 else k.expand(features)) for k in knobs)
 
@@ -157,10 +163,14 @@ def _knobs(knobs: Any, features: Sequence[int]) -> tuple[tuple | None, tuple | N
 def _rows_of(x: Tensor) -> tuple[np.ndarray, int]:
     """A flat array with x[t] from t * distance on, and that distance; without a copy where there is such a one."""
     steps, neurons = x.shape[0], x.shape[1:].numel()
-    if not steps or not neurons or not x[0].is_contiguous():
+    if x.is_contiguous() or not x[0].is_contiguous():
         return _flat(x), neurons
     distance = x.stride(0) if steps > 1 else neurons
     return _flat(x.as_strided(((steps - 1) * distance + neurons,), (1,))), distance
+
+
+def _streamed(x: Tensor) -> bool:
+    return _stream.AVAILABLE and x.nbytes > _CACHED
 
 
 def _feedback(feedback: Feedback | None) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
@@ -172,7 +182,7 @@ def _feedback(feedback: Feedback | None) -> tuple[np.ndarray | None, np.ndarray 
 
 def _share(task: Callable[[int, int], None], shape: Sequence[int], steps: int, whole_samples: bool) -> None:
     """Let threads take ranges of neurons, or of whole samples."""
-    neurons = torch.Size(shape).numel()
+    neurons = math.prod(shape)
     if not whole_samples:
         share(task, neurons, _GRAIN // max(1, steps))
     elif neurons:
@@ -182,18 +192,24 @@ def _share(task: Callable[[int, int], None], shape: Sequence[int], steps: int, w
 
 def _lengths(lengths: Tensor | None, shape: Sequence[int]) -> tuple[np.ndarray | None, int]:
     """The samples' steps, and how many neurons a sample has."""
-    return None if lengths is None else lengths.numpy(), torch.Size(shape[1:]).numel()
+    return None if lengths is None else lengths.numpy(), math.prod(shape[1:])
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
     """A flat array of a tensor's elements, of the bits of 16-bit ones; without a copy where the tensor is contiguous."""
-    tensor = tensor.detach().contiguous().reshape(-1)
-    return (tensor.view(_BITS[tensor.dtype]) if tensor.dtype in _BITS else tensor).numpy()
+    tensor = tensor.detach()
+    if tensor.dtype in _BITS:
+        tensor = tensor.view(_BITS[tensor.dtype])
+    return tensor.numpy().reshape(-1)
 
 
 def _version(*equations: str) -> int:
     """A number that changes with the sources of what is compiled together: numba looks at the loops' own file only."""
-    names = (*equations, *(f"{__package__}.{name}" for name in ("_rows", "_slopes")), "temporal.kernels._float32")
+    names = (
+        *equations,
+        *(f"{__package__}.{name}" for name in ("_rows", "_slopes", "_stream")),
+        "temporal.kernels._float32",
+    )
     version = 0
     for name in names:
         source = modules[name].__file__

@@ -65,7 +65,7 @@ def checked_parts(owner: str, state: tuple[Tensor, ...] | None, kind: type[tuple
 def checked_knob(owner: str, name: str, knob: float | Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
     """A parameter of the neuron as a tensor of the state's dtype."""
     if not isinstance(knob, Tensor):
-        if not isinstance(knob, numbers.Real):
+        if not isinstance(knob, float) and not isinstance(knob, numbers.Real):
             raise TypeError(f"{owner}: {name} must be a number or a tensor [*features], got {type(knob).__name__}")
         if knob != knob:  # NaN; math.isnan would break the compiler's graph
             raise ValueError(f"{owner}: {name} is NaN; expected a number or a tensor [*features]")
