@@ -32,15 +32,15 @@ Written by `python -m temporal.benchmarks.kernels benchmarks/KERNELS.md`, never 
 - Registers: a thread, of 255, on the three architectures. Spills: instructions that use local memory. Shared: bytes of
   shared memory a program (a warp of 32 threads).
 - Narrow: accesses to global memory of less than 128 bits; `U8` are bytes of packed spikes, one for 8 neurons.
-- Bytes: of all arguments, read or written once, a neuron-step, at T={steps}, B={batch}, N={features}. Training is a forward
-  and a backward pass.
+- Bytes: of all arguments, read or written once, a neuron-step, at T={steps}, B={batch}, N={features}.
 - Again: steps of x that backward reads a second time for each step, to get from a checkpoint to its piece; the program read
   them shortly before, so they come from a cache and not from memory.
-- ESTIMATE: 10^9 neuron-steps a second if nothing but these bytes at the data sheet's bandwidth took time ({bandwidth}).
-  A roofline, not a measurement.
+- ESTIMATE: 10^9 neuron-steps a second if nothing took time but these bytes at the data sheet's bandwidth
+  ({bandwidth}). A roofline, not a measurement.
 
 Backward: "scalar knobs" takes numbers and wants no gradient of them, the setting of a layer that does not train them;
 "all knobs learned" takes a row of each knob, with a value a neuron, and wants every gradient, the heaviest there is.
+Packed spikes are an option of the backends' ``forward``, not yet of a layer.
 """
 
 
@@ -96,8 +96,9 @@ def _cases(neuron: str, dtype: torch.dtype) -> Iterator[Case]:
 
     yield forward("inference", 0, False)[1]
     yield forward("inference, packed", 0, True)[1]
-    (*_, checkpoints), trained = forward("training forward, packed", every, True)
-    yield trained
+    (*_, checkpoints), dense = forward("training forward", every, False)
+    yield dense
+    yield forward("training forward, packed", every, True)[1]
     for name, knobs, learned in (("scalar knobs", numbers, False), ("all knobs learned", rows, True)):
         needs = [learned] * len(knobs)
         grad_last = fused.family.state(*[None] * len(state))
@@ -127,7 +128,7 @@ def row(case: Case) -> str:
         f"{case.again:g}",
         *estimates,
     ]
-    return f"| {' | '.join(cells)} |"
+    return _line(cells)
 
 
 def table() -> str:
@@ -136,14 +137,37 @@ def table() -> str:
     head = _HEAD.format(steps=_STEPS, batch=_BATCH, features=_FEATURES, bandwidth=bandwidth)
     columns = ["neuron", "pass", "dtype", "registers", "spills", "shared", "narrow", "bytes", "again"]
     columns += [f"ESTIMATE {name}" for name in _BANDWIDTH]
-    lines = [f"triton {version('triton')}", "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    return "\n".join([head, *lines, *(row(case) for case in cases()), ""])
+    all_cases = list(cases())
+    lines = [f"triton {version('triton')}", "", _line(columns), _line(["---"] * len(columns)), *map(row, all_cases)]
+    return "\n".join([head, *lines, "", *_sums(all_cases), ""])
+
+
+def _sums(all_cases: Sequence[Case]) -> Iterator[str]:
+    """Bytes a neuron-step of a whole training step, with numbers as knobs."""
+    yield "Bytes a neuron-step, both passes of training (scalar knobs) taken together:\n"
+    columns = ["neuron", "dtype", "inference", "packed", "training", "packed"]
+    yield _line(columns)
+    yield _line(["---"] * len(columns))
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for case in all_cases:
+        found.setdefault((case.neuron, case.name.rpartition(" ")[2]), {})[case.pass_] = case.bytes
+    for (neuron, dtype), of in found.items():
+        back = of["training backward, scalar knobs"]
+        trained = (of["training forward"] + back, of["training forward, packed"] + back)
+        yield _line(
+            [neuron, dtype, *(f"{count:.2f}" for count in (of["inference"], of["inference, packed"], *trained))]
+        )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def main(arguments: list[str]) -> None:
     """Write the file that is named."""
-    (path,) = arguments
-    Path(path).write_text(table(), encoding="utf-8")
+    if len(arguments) != 1:
+        raise SystemExit("usage: python -m temporal.benchmarks.kernels FILE.md")
+    Path(arguments[0]).write_text(table(), encoding="utf-8")
 
 
 if __name__ == "__main__":

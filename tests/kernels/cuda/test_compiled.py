@@ -195,8 +195,8 @@ def test_a_line_of_the_committed_table(name):
 
 
 def test_the_committed_table_has_every_case():
-    rows = [line.split(" | ")[:3] for line in TABLE.splitlines() if line.startswith("| ")][1:]
-    assert [", ".join(row).removeprefix("| ") for row in rows[1:]] == [case.name for case in kernels.cases()]
+    rows = [line.removeprefix("| ").split(" | ")[:3] for line in TABLE.splitlines() if line.count(" | ") == 11]
+    assert [", ".join(row) for row in rows[2:]] == [case.name for case in kernels.cases()]
 
 
 @pytest.mark.slow
