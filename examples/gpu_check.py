@@ -76,7 +76,7 @@ class Check:
         shown = ", ".join(
             f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items()
         )
-        print(f"{section:9} {name:44} {word:7} {shown}", flush=True)
+        print(f"{section:9} {name:52} {word:7} {shown}", flush=True)
 
     @contextlib.contextmanager
     def trial(self, section: str, name: str) -> Iterator[None]:

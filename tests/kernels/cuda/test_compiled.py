@@ -179,6 +179,13 @@ def test_odd_rows_and_blocks(features, every):
         assert code.spills == code.local_bytes == code.fused == 0
 
 
+def test_more_neurons_than_can_be_counted_are_refused():
+    fused = import_module("temporal.kernels.lif.cuda").fused
+    x = torch.empty(1, 4, 2**29, device="meta")
+    with pytest.raises(ValueError, match=r"lif: x of shape \[1, 4, 536870912\] has 2147483648 neurons; the most is"):
+        fused.forward(x, fused.family.state(x[0]), (), None, None, None, False, 0)
+
+
 def committed_version() -> str:
     return next(line for line in TABLE.splitlines() if line.startswith("triton ")).removeprefix("triton ")
 
