@@ -315,7 +315,7 @@ def test_every_installed_module_imports_without_optional_packages(installed, tmp
 import importlib, pkgutil, temporal
 names = [found.name for found in pkgutil.walk_packages(temporal.__path__, "temporal.", onerror=lambda name: None)]
 for name in names:
-    if not name.endswith("__main__"):
+    if not name.endswith(("__main__", ".cuda", "._triton")):  # a GPU's backends load when they are chosen
         importlib.import_module(name)
 print(len(names), temporal.__file__)
 """  # fmt: skip

@@ -11,8 +11,8 @@ __all__ = ["Family", "Feedback", "Rule"]
 class Family(NamedTuple):
     """The equations of one neuron, on tensors and, compiled, on single numbers.
 
-    They are written with operators, unpacking and ``torch.where`` only, and without whole numbers: numba compiles them for
-    float32, in which 1 would be a 64-bit integer.
+    They are written with operators, unpacking and ``torch.where`` only, which numba and Triton compile as well, and without
+    whole numbers: numba compiles them for float32, in which 1 would be a 64-bit integer.
 
     state, knobs, trace: NamedTuples: what goes from one step to the next (the membrane ``v`` first), the parameters, and
         what a step's backward pass must know.

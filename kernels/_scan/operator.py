@@ -16,12 +16,19 @@ from .._dispatch import Backends
 from ..surrogates import Surrogate
 from .family import Family, Feedback, Rule
 
-__all__ = ["NeuronOperator"]
+__all__ = ["NeuronOperator", "steps_per_checkpoint"]
 
-_STEPS_PER_CHECKPOINT = 16  # 1/16 of the states is stored for backward, which computes the rest again
 _MOST_RECURRENT = 16_384  # neurons: a block of the compiled loops; the weights are a gigabyte
 _RULE = "bool hard, bool strict, bool detach_reset, str surrogate, float alpha"
 _RULE_SIZE = len(Rule._fields)
+
+
+def steps_per_checkpoint(family: Family, device_type: str) -> int:
+    """1/16 of a state is stored for backward, which computes the rest again; on a GPU that also holds for several states.
+
+    There memory is what limits the speed, and steps are cheap to compute again.
+    """
+    return 32 if device_type == "cuda" and len(family.state._fields) > 1 else 16  # type: ignore[attr-defined]
 
 
 class NeuronOperator:
@@ -80,7 +87,7 @@ class NeuronOperator:
         """
         inputs = (x, *state, *knobs, *(feedback or (None, None)))
         learns = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs)
-        every = _STEPS_PER_CHECKPOINT if learns else 0
+        every = steps_per_checkpoint(self.family, x.device.type) if learns else 0
         rule = (hard, strict, detach_reset, surrogate.name, surrogate.alpha)
         spikes, membranes, *rest = self.run(*inputs, lengths, *rule, v_sequence, every, truncate)
         return spikes, membranes, self.family.state(*rest[: self.states])

@@ -1,0 +1,360 @@
+"""Try every neuron's Triton kernels on the GPU of this machine, in about two minutes, and write what was found.
+
+    python examples/gpu_check.py                      # a table, and gpu_check.json
+    python examples/gpu_check.py --out result.json
+
+Checked: the same spikes, membranes and gradients as the reference; nothing waits for the GPU in secret; forward and
+backward can be captured in a CUDA graph; bytes a second, beside a plain copy and beside SpikingJelly where it is installed.
+
+Exit status: 0 all is well, 1 a check failed, 2 wrong arguments, 3 there is no CUDA GPU here.
+"""
+
+import argparse
+import contextlib
+import functools
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from temporal.kernels import use
+from temporal.neurons import LIF
+from temporal.neurons.functional import adlif, alif, cuba_lif, li, lif
+
+NO_GPU = 3
+
+# Each neuron's function with its knobs: numbers, and the same as one value a neuron, which then get gradients.
+SOFT, HARD = {"reset_by": 0.8}, {"reset_to": 0.0}
+NEURONS: dict[str, tuple[Callable[..., Any], dict[str, float]]] = {
+    "li": (li, {"decay": 0.9}),
+    "lif, hard reset": (lif, {"decay": 0.7, "threshold": 0.8} | HARD),
+    "lif, soft reset": (lif, {"decay": 0.7, "threshold": 0.8} | SOFT),
+    "cuba_lif": (cuba_lif, {"decay": 0.7, "i_decay": 0.6, "threshold": 0.9} | HARD),
+    "alif": (alif, {"decay": 0.7, "w_decay": 0.9, "adaptation": 0.4} | SOFT),
+    "adlif": (adlif, {"decay": 0.7, "w_decay": 0.9, "a": 0.5, "b": 0.6, "threshold": 0.5} | HARD),
+    "adlif, forward Euler": (
+        functools.partial(adlif, symplectic=False),
+        {"decay": 0.7, "w_decay": 0.9, "a": 0.3, "b": 0.6, "threshold": 0.5} | HARD,
+    ),
+}
+# Samples of unequal length, and truncated back-propagation.
+PADDED = {"lengths": [50, 0, 17, 50, 33, 1], "truncate": 12}
+# Largest difference over the largest value. Gradients: sums of float32 in another order. 16 bits: the result's rounding.
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
+class Check:
+    """What the sections have found so far, and where they run.
+
+    Args:
+        device: "cuda", or "cpu" for a rehearsal on machines without a GPU.
+        backend: that is checked against "reference".
+        steps, batch, features: of the timed calls.
+    """
+
+    def __init__(self, device: str, backend: str, steps: int, batch: int, features: int):
+        self.device = torch.device(device)
+        self.backend = backend
+        self.shape = (steps, batch, features)
+        self.found: dict[str, list[dict[str, Any]]] = {}
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def add(self, section: str, name: str, passed: bool | None, **figures: Any) -> None:
+        """Note and show one line; ``passed`` is None for a figure that cannot fail."""
+        self.found.setdefault(section, []).append({"name": name, "passed": passed, **figures})
+        word = {True: "ok", False: "FAILED", None: ""}[passed]
+        shown = ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items()
+        )
+        print(f"{section:9} {name:52} {word:7} {shown}", flush=True)
+
+    @contextlib.contextmanager
+    def trial(self, section: str, name: str) -> Iterator[None]:
+        """A check that fails by raising."""
+        try:
+            yield
+        except Exception as error:
+            self.add(section, name, False, error=f"{type(error).__name__}: {error}".splitlines()[0])
+        else:
+            self.add(section, name, True)
+
+    @property
+    def failures(self) -> list[str]:
+        return [
+            f"{section}: {line['name']}"
+            for section, lines in self.found.items()
+            for line in lines
+            if line["passed"] is False
+        ]
+
+    def seconds(self, call: Callable[[], Any], repeats: int = 15) -> float:
+        """The median time of a call, after three to warm up."""
+        times = []
+        for repeat in range(repeats + 3):
+            if self.on_gpu:
+                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+                start.record()
+                call()
+                end.record()
+                end.synchronize()
+                took = start.elapsed_time(end) / 1e3
+            else:
+                begun = time.perf_counter()
+                call()
+                took = time.perf_counter() - begun
+            if repeat >= 3:
+                times.append(took)
+        return statistics.median(times)
+
+
+def currents(check: Check, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """That make a neuron fire in about a third of the steps."""
+    generator = torch.Generator().manual_seed(0)
+    return (torch.randn(*shape, generator=generator) * 0.8 + 0.4).to(check.device, dtype).requires_grad_()
+
+
+def learned(check: Check, knobs: dict[str, float], features: int) -> dict[str, Any]:
+    """The same knobs as tensors, one value a neuron, that want gradients."""
+    spread = torch.linspace(0.95, 1.05, features)
+    return {name: (value * spread).to(check.device).requires_grad_() for name, value in knobs.items()}
+
+
+def outcome(name: str, x: torch.Tensor, knobs: dict[str, Any], backend: str, **options: Any) -> tuple[list, list]:
+    """All results of a neuron's function, and all gradients of a fixed sum of them."""
+    function, _ = NEURONS[name]
+    with use(backend):
+        *sequences, state = function(x, **knobs, **options)
+        values = [*sequences, *(state if isinstance(state, tuple) else (state,))]
+        generator = torch.Generator().manual_seed(1)
+        weights = [torch.randn(value.shape, generator=generator).to(value) for value in values]
+        inputs = [x, *(knob for knob in knobs.values() if isinstance(knob, torch.Tensor))]
+        torch.autograd.backward(values, weights)
+    gradients = [tensor.grad for tensor in inputs]
+    for tensor in inputs:
+        tensor.grad = None
+    return [value.detach() for value in values], gradients
+
+
+def error(ours: torch.Tensor, true: torch.Tensor) -> float:
+    """The largest difference over the largest value; infinite where one is NaN."""
+    difference = (ours.double() - true.double()).abs().max() / true.double().abs().max().clamp(min=1e-30)
+    return difference.nan_to_num(nan=float("inf")).item()
+
+
+def compare(check: Check, name: str, dtype: torch.dtype, ours: tuple[list, list], true: tuple[list, list]) -> None:
+    """Spikes must be equal one by one; membranes and gradients within the dtype's tolerance."""
+    (values, gradients), (true_values, true_gradients) = ours, true
+    spikes = 0 if name.startswith("li,") else int((values[0] != true_values[0]).sum())
+    worst_value = max(map(error, values, true_values))
+    worst_gradient = max(map(error, gradients, true_gradients))
+    passed = spikes == 0 and max(worst_value, worst_gradient) <= TOLERANCE[dtype]
+    figures = {"spikes that differ": spikes, "values": worst_value, "gradients": worst_gradient}
+    check.add("parity", name, passed, **figures)
+
+
+def parity(check: Check) -> None:
+    """Every neuron: knobs as numbers, and learned ones in rows that are no multiple of 4; padded and truncated, too."""
+    for (name, (_, knobs)), dtype in itertools.product(NEURONS.items(), TOLERANCE):
+        for kind, features in (("numbers", 128), ("a value a neuron", 125), ("padded, truncated", 128)):
+            full = f"{name}, {str(dtype).removeprefix('torch.')}, {kind}"
+            x = currents(check, 50, 6, features, dtype=dtype)
+            given = knobs if kind == "numbers" else learned(check, knobs, features)
+            options = {}
+            if kind == "padded, truncated":
+                options = PADDED | {"lengths": torch.tensor(PADDED["lengths"], device=check.device)}
+            try:
+                ours, true = (outcome(name, x, given, backend, **options) for backend in (check.backend, "reference"))
+                compare(check, full, dtype, ours, true)
+            except Exception as failure:
+                check.add("parity", full, False, error=f"{type(failure).__name__}: {failure}".splitlines()[0])
+
+
+def waiting(check: Check) -> None:
+    """Forward and backward while every hidden wait of the host for the GPU is an error."""
+    for name, (function, knobs) in NEURONS.items():
+        for kind in ("numbers", "a value a neuron"):
+            x = currents(check, 40, 4, 64)
+            given = knobs if kind == "numbers" else learned(check, knobs, 64)
+            ones = torch.ones((), device=check.device)
+
+            def call(function=function, x=x, given=given, ones=ones):
+                with use(check.backend):
+                    function(x, **given)[0].sum().backward(ones)
+
+            with check.trial("no wait", f"{name}, {kind}"):
+                call()  # compiles, which may wait
+                if check.on_gpu:
+                    torch.cuda.synchronize()
+                    torch.cuda.set_sync_debug_mode("error")
+                try:
+                    call()
+                finally:
+                    if check.on_gpu:
+                        torch.cuda.set_sync_debug_mode("default")
+
+
+def graphs(check: Check) -> None:
+    """Forward and backward captured once and replayed on other currents."""
+    for name, (function, knobs) in NEURONS.items():
+        x = currents(check, 40, 4, 64)
+        weights = currents(check, 40, 4, 64).detach()
+
+        def call(function=function, x=x, knobs=knobs, weights=weights):
+            with use(check.backend):
+                result = function(x, **knobs)[0]
+                return result.detach(), *torch.autograd.grad(result, x, weights)
+
+        with check.trial("graph", name):
+            replay = captured(check, call)
+            with torch.no_grad():
+                x.copy_(x.flip(0))
+            for replayed, eager in zip(replay(), call(), strict=True):
+                if not torch.equal(replayed, eager):
+                    raise RuntimeError("a replay gave other numbers than the call itself")
+
+
+def captured(check: Check, call: Callable[[], tuple[torch.Tensor, ...]]) -> Callable[[], tuple[torch.Tensor, ...]]:
+    """A call's CUDA graph, which writes into the same tensors at every replay; the call itself where there is no GPU."""
+    if not check.on_gpu:
+        return call
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = call()
+
+    def replay() -> tuple[torch.Tensor, ...]:
+        graph.replay()
+        return results
+
+    return replay
+
+
+def speed(check: Check) -> None:
+    """A LIF layer: bytes that it cannot avoid a second, and those of a clone of as large a tensor.
+
+    A neuron-step of float32 moves 8 bytes in inference (x, spikes); training 8.25 forward and 12.25 backward (x, the
+    gradient of the spikes, that of x), with 1/16 of a membrane each way. 16 bits: half of all but the membrane.
+    """
+    for dtype in (torch.float32, torch.bfloat16):
+        x = currents(check, *check.shape, dtype=dtype)
+        size, steps = x.element_size(), x.numel()
+        copied = 2 * size * steps / check.seconds(lambda x=x: x.detach().clone())
+        short = str(dtype).removeprefix("torch.")
+        check.add("speed", f"clone, {short}", None, **{"GB/s": copied / 1e9})
+        for kind, (forward, backward) in layers(check).items():
+            counted = {"inference": 2 * size, "training": 5 * size + 0.5}
+            for pass_, count in counted.items():
+                with contextlib.ExitStack() as stack:
+                    if kind == "temporal":
+                        stack.enter_context(use(check.backend))
+                    run = forward if pass_ == "inference" else backward
+                    seconds = check.seconds(lambda run=run, x=x: run(x))
+                rate = count * steps / seconds
+                figures = {"ms": seconds * 1e3, "GB/s": rate / 1e9, "of clone": rate / copied}
+                check.add("speed", f"{kind} LIF, {pass_}, {short}", None, **figures)
+
+
+def layers(check: Check) -> dict[str, tuple[Callable, Callable]]:
+    """For each library its layer's inference, and its forward and backward pass."""
+    ours = LIF(tau=2.0).to(check.device)
+    runs = {"temporal": lambda x: ours(x)[0]}
+    try:
+        from spikingjelly.activation_based import neuron, surrogate
+    except ImportError as missing:
+        check.add("speed", "SpikingJelly", None, skipped=str(missing))
+    else:
+        surrogate_function = surrogate.ATan()
+        theirs = neuron.LIFNode(
+            tau=2.0, decay_input=False, detach_reset=True, surrogate_function=surrogate_function, step_mode="m"
+        ).to(check.device)
+
+        def stepped(x):
+            theirs.reset()
+            return theirs(x)
+
+        runs["SpikingJelly"] = stepped
+
+    def passes(run):
+        def forward(x):
+            with torch.no_grad():
+                run(x)
+
+        def backward(x):
+            y = run(x)
+            torch.autograd.grad(y, x, x.detach())  # any gradient that is in memory already
+
+        return forward, backward
+
+    return {name: passes(run) for name, run in runs.items()}
+
+
+def surroundings(device: torch.device) -> dict[str, str]:
+    """Versions, and the GPU."""
+    found = {"python": sys.version.split()[0]}
+    for name in ("torch", "triton", "spikingjelly"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        found["gpu"] = (
+            f"{properties.name}, sm_{properties.major}{properties.minor}, {properties.total_memory >> 30} GiB"
+        )
+        found["cuda"] = str(torch.version.cuda)
+    else:
+        found["gpu"] = "none: a rehearsal on the CPU, whose figures say nothing"
+    return found
+
+
+def arguments(given: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--out", type=Path, default=Path("gpu_check.json"), help="the JSON file to write (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="rehearse every part on the CPU, the reference against itself, at small sizes",
+    )
+    return parser.parse_args(given)
+
+
+def main(given: list[str] | None = None) -> int:
+    options = arguments(given)
+    if options.dry_run:
+        check = Check("cpu", "reference", 20, 4, 32)
+    elif torch.cuda.is_available():
+        check = Check("cuda", "cuda", 128, 256, 1024)
+    else:
+        print(
+            "gpu_check: there is no CUDA GPU here (torch.cuda.is_available() is False), so nothing was checked",
+            file=sys.stderr,
+        )
+        return NO_GPU
+    about = surroundings(check.device)
+    print("\n".join(f"{name:13} {value}" for name, value in about.items()), flush=True)
+    started = time.perf_counter()
+    for section in (parity, waiting, graphs, speed):
+        section(check)
+    result = {"about": about, "seconds": time.perf_counter() - started, "failures": check.failures, **check.found}
+    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(check.failures)} failed; {result['seconds']:.0f} s; written to {options.out}")
+    return 1 if check.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

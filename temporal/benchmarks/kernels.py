@@ -1,0 +1,174 @@
+"""The compiled Triton kernels in numbers, without a GPU: ``python -m temporal.benchmarks.kernels benchmarks/KERNELS.md``.
+
+Every case is a call of a backend's own function on tensors without content, compiled for each architecture; the table holds
+what its machine code uses, the bytes of its arguments, and an estimate of its speed from those bytes.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from temporal.kernels._scan import Rule, steps_per_checkpoint
+
+from ._machine_code import MachineCode, machine_code
+
+__all__ = ["ARCHITECTURES", "Case", "cases", "main", "row", "table"]
+
+ARCHITECTURES = (80, 90, 100)
+# GB/s of memory, from the data sheets: A100 80 GB SXM, H100 SXM, B200.
+_BANDWIDTH = {"A100": 2039, "H100": 3350, "B200": 8000}
+_STEPS, _BATCH, _FEATURES = 1024, 128, 512
+
+_HEAD = """# Triton kernels, from their machine code
+
+Written by `python -m temporal.benchmarks.kernels benchmarks/KERNELS.md`, never by hand. Nothing here was measured on a GPU
+(that is `GPU.md`): the kernels are compiled ahead of time for sm_80, sm_90 and sm_100, and their machine code is read.
+
+- Registers: a thread, of 255, on the three architectures. Spills: instructions that use local memory. Shared: bytes of
+  shared memory a program (a warp of 32 threads).
+- Narrow: accesses to global memory of less than 128 bits; `U8` are bytes of packed spikes, one for 8 neurons.
+- Bytes: of all arguments, read or written once, a neuron-step, at T={steps}, B={batch}, N={features}.
+- Again: steps of x that backward reads a second time for each step, to get from a checkpoint to its piece; the program read
+  them shortly before, so they come from a cache and not from memory.
+- ESTIMATE: 10^9 neuron-steps a second if nothing took time but these bytes at the data sheet's bandwidth
+  ({bandwidth}). A roofline, not a measurement.
+
+Backward: "scalar knobs" takes numbers and wants no gradient of them, the setting of a layer that does not train them;
+"all knobs learned" takes a row of each knob, with a value a neuron, and wants every gradient, the heaviest there is.
+Packed spikes are an option of the backends' ``forward``, not yet of a layer.
+"""
+
+
+class Case(NamedTuple):
+    """One kernel as it is called in one situation. ``bytes`` a neuron-step."""
+
+    neuron: str
+    pass_: str
+    dtype: torch.dtype
+    launch: Any
+    bytes: float
+    again: float
+
+    def compile(self, architecture: int) -> MachineCode:
+        """For one of ARCHITECTURES."""
+        return machine_code(self.launch.compile(architecture))
+
+    @property
+    def name(self) -> str:
+        """As in the table."""
+        return f"{self.neuron}, {self.pass_}, {str(self.dtype).removeprefix('torch.')}"
+
+
+_NEURONS = ("lif", "cuba", "adaptive", "adaptive_late")
+
+
+def cases(neurons: Sequence[str] = _NEURONS, dtypes=(torch.float32, torch.bfloat16)) -> Iterator[Case]:
+    """All rows of the table, or those of some neurons and dtypes."""
+    for neuron in neurons:
+        for dtype in dtypes:
+            yield from _cases(neuron, dtype)
+
+
+def _cases(neuron: str, dtype: torch.dtype) -> Iterator[Case]:
+    fused = import_module(f"temporal.kernels.{neuron}.cuda").fused
+    every = steps_per_checkpoint(fused.family, "cuda")
+    x = torch.empty(_STEPS, _BATCH, _FEATURES, dtype=dtype, device="meta")
+    state = fused.family.state(*(x.new_empty(x.shape[1:], dtype=torch.float32) for _ in fused.family.state._fields))
+    numbers = fused.family.knobs(*(torch.tensor(0.5) for _ in fused.family.knobs._fields))
+    rows = fused.family.knobs(*(x.new_empty(_FEATURES, dtype=torch.float32) for _ in numbers))
+    rule = Rule(hard=True, strict=False, detach_reset=False, surrogate="atan", alpha=2.0)
+
+    def case(name: str, launch: Any) -> Case:
+        again = 0.0
+        if "BACK" in launch.constants:
+            every, span, piece = (launch.constants[name] for name in ("EVERY", "SPAN", "PIECE"))
+            again = (every / span - 1) / 2 + (span / piece - 1) / 2
+        return Case(neuron, name, dtype, launch, _bytes(launch) / x.numel(), again)
+
+    def forward(name: str, every: int, packed: bool) -> tuple[Any, Case]:
+        results, launch = fused.plan_forward(x, state, numbers, None, rule, False, every, packed=packed)
+        return results, case(name, launch)
+
+    yield forward("inference", 0, False)[1]
+    yield forward("inference, packed", 0, True)[1]
+    (*_, checkpoints), dense = forward("training forward", every, False)
+    yield dense
+    yield forward("training forward, packed", every, True)[1]
+    for name, knobs, learned in (("scalar knobs", numbers, False), ("all knobs learned", rows, True)):
+        needs = [learned] * len(knobs)
+        grad_last = fused.family.state(*[None] * len(state))
+        _, launch = fused.plan_backward(x, None, grad_last, x, checkpoints, knobs, None, rule, every, 0, needs)
+        yield case(f"training backward, {name}", launch)
+
+
+def _bytes(launch: Any) -> int:
+    arguments = [part for a in launch.arguments.values() for part in (a if isinstance(a, tuple) else (a,))]
+    return sum(tensor.numel() * tensor.element_size() for tensor in arguments if isinstance(tensor, torch.Tensor))
+
+
+def row(case: Case) -> str:
+    """Its line of the table."""
+    codes = [case.compile(architecture) for architecture in ARCHITECTURES]
+    narrow = sorted(set().union(*(code.narrow() for code in codes)))
+    estimates = [f"{bandwidth / case.bytes:.0f}" for bandwidth in _BANDWIDTH.values()]
+    cells = [
+        case.neuron,
+        case.pass_,
+        str(case.dtype).removeprefix("torch."),
+        "/".join(str(code.registers) for code in codes),
+        "/".join(str(code.spills) for code in codes),
+        "/".join(str(code.shared_bytes) for code in codes),
+        ", ".join(narrow) or "none",
+        f"{case.bytes:.3f}",
+        f"{case.again:g}",
+        *estimates,
+    ]
+    return _line(cells)
+
+
+def table() -> str:
+    """The whole file."""
+    bandwidth = ", ".join(f"{name} {gigabytes} GB/s" for name, gigabytes in _BANDWIDTH.items())
+    head = _HEAD.format(steps=_STEPS, batch=_BATCH, features=_FEATURES, bandwidth=bandwidth)
+    columns = ["neuron", "pass", "dtype", "registers", "spills", "shared", "narrow", "bytes", "again"]
+    columns += [f"ESTIMATE {name}" for name in _BANDWIDTH]
+    all_cases = list(cases())
+    lines = [f"triton {version('triton')}", "", _line(columns), _line(["---"] * len(columns)), *map(row, all_cases)]
+    return "\n".join([head, *lines, "", *_sums(all_cases), ""])
+
+
+def _sums(all_cases: Sequence[Case]) -> Iterator[str]:
+    """Bytes a neuron-step of a whole training step, with numbers as knobs."""
+    yield "Bytes a neuron-step, both passes of training (scalar knobs) taken together:\n"
+    columns = ["neuron", "dtype", "inference", "packed", "training", "packed"]
+    yield _line(columns)
+    yield _line(["---"] * len(columns))
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for case in all_cases:
+        found.setdefault((case.neuron, case.name.rpartition(" ")[2]), {})[case.pass_] = case.bytes
+    for (neuron, dtype), of in found.items():
+        back = of["training backward, scalar knobs"]
+        trained = (of["training forward"] + back, of["training forward, packed"] + back)
+        yield _line(
+            [neuron, dtype, *(f"{count:.2f}" for count in (of["inference"], of["inference, packed"], *trained))]
+        )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: list[str]) -> None:
+    """Write the file that is named."""
+    if len(arguments) != 1:
+        raise SystemExit("usage: python -m temporal.benchmarks.kernels FILE.md")
+    Path(arguments[0]).write_text(table(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,63 @@
+"""What the Triton backend refuses, and life without Triton."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from temporal.kernels import use
+from temporal.kernels.adaptive import adaptive
+from temporal.kernels.adaptive_late import adaptive_late
+from temporal.kernels.cuba import cuba
+from temporal.kernels.lif import lif
+from temporal.neurons import functional
+
+OPERATORS = (lif, cuba, adaptive, adaptive_late)
+
+
+def on_gpu(dtype=torch.float32):
+    """What a refusal looks at: there is no GPU here to hold a tensor."""
+
+    class Stand:
+        device = torch.device("cuda")
+
+    stand = Stand()
+    stand.dtype = dtype
+    return stand
+
+
+def test_a_cpu_tensor_is_refused_with_the_backends_that_can():
+    with (
+        use("cuda"),
+        pytest.raises(
+            NotImplementedError, match="lif: backend 'cuda' needs a CUDA tensor, x is on cpu; use: cpu, reference"
+        ),
+    ):
+        functional.lif(torch.zeros(2, 1, 3), decay=0.5)
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.name)
+def test_reasons(operator, monkeypatch):
+    refuses = operator.backends.refusals["cuda"]
+    assert refuses(on_gpu(torch.float64), None) == "computes in float32, x is float64"
+    assert refuses(on_gpu(), torch.zeros(3, 3)) == "has no recurrent weights"
+    monkeypatch.setattr("temporal.kernels._scan.operator.find_spec", lambda name: None)
+    assert refuses(on_gpu(), None) == "needs the package triton, which is not installed"
+    monkeypatch.setattr("temporal.kernels._scan.operator.find_spec", lambda name: object())
+    assert refuses(on_gpu(), None) is None
+    assert next(iter(operator.backends.refusals)) == "cuda", "the first backend that can is taken"
+
+
+def test_everything_imports_and_runs_without_triton():
+    program = """
+import sys
+sys.modules["triton"] = None
+import torch
+import temporal.benchmarks.kernels
+from temporal.neurons import functional
+x = torch.ones(3, 1, 2, requires_grad=True)
+functional.lif(x, decay=0.5)[0].sum().backward()
+assert x.grad is not None and not any(name.startswith("triton.") for name in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
