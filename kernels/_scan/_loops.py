@@ -9,6 +9,9 @@ they are written (no contraction, no reassociation): the same spikes, bit for bi
 however neurons are divided among threads.
 """
 
+# numba gives a function that it compiles its context, and a loop variable its type: mypy sees neither.
+# mypy: disable-error-code="call-arg, var-annotated, attr-defined"
+
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any

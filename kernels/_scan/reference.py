@@ -53,7 +53,9 @@ class Reference:
             spikes [T, B, *features] of x's dtype; membranes after reset, likewise, or [0, B, *features]; the last state; the
             state before every ``every``-th step, each [ceil(T / every), B, *features].
         """
-        spikes, membranes, kept = [], [], []
+        spikes: list[Tensor] = []
+        membranes: list[Tensor] = []
+        kept: list[Any] = []
         now = tuple(state)
         for t, (current, live) in enumerate(_steps(x, lengths)):
             if every and t % every == 0:
@@ -107,9 +109,9 @@ class Reference:
         carry = tuple(nothing if grad is None else grad for grad in grad_last)
         sums = [nothing.clone() if needed else nothing.new_zeros(0) for needed in needs]
         steps = _steps(x, lengths)
-        if feedback is not None:
-            before = [feedback.sent, *spikes.unbind(0)][: len(steps)]
-            steps = [(c + _heard(s, feedback, live), live) for s, (c, live) in zip(before, steps, strict=True)]
+        if feedback is not None and spikes is not None:
+            sent = [feedback.sent, *spikes.unbind(0)][: len(steps)]
+            steps = [(c + _heard(s, feedback, live), live) for s, (c, live) in zip(sent, steps, strict=True)]
         to_sent = nothing
         grad_x: list[Tensor] = []  # last step first
         for start in reversed(range(0, x.shape[0], every)):
