@@ -1,5 +1,6 @@
 """A hostile test process: warnings are errors (pyproject.toml), fresh memory is NaN, and no test reaches the network."""
 
+import collections
 import os
 import pathlib
 import socket
@@ -30,6 +31,15 @@ def _poisoned(make):
     return made
 
 
+class _PoisonedWork(collections.deque):
+    """Workspaces of kernels, which forget what they held."""
+
+    def pop(self):
+        array = super().pop()
+        array.fill(float("nan"))
+        return array
+
+
 @pytest.fixture(autouse=True)
 def _fresh_memory_is_nan(monkeypatch):
     """A kernel that leaves an element of torch.empty, or of memory that was used before, unwritten shows it as NaN."""
@@ -44,6 +54,7 @@ def _fresh_memory_is_nan(monkeypatch):
         return piece
 
     monkeypatch.setattr(_memory, "_taken", taken)
+    monkeypatch.setattr(_memory, "_work", _PoisonedWork(maxlen=256))
 
 
 @pytest.fixture(autouse=True)

@@ -49,12 +49,11 @@ def feedback(size=3):
         (lif, "reference", True, True, 1, False, True),
         (lif, "cpu", True, True, 4, False, False),
         (adaptive_late, "reference", True, False, 16, True, False),
-        *(
-            (operator, backend, False, True, 16, True, True)
-            for operator in OPERATORS
-            for backend in ("reference", "cpu")
-        ),
+        *((operator, "reference", False, True, 16, True, True) for operator in OPERATORS),
+        (lif, "cpu", False, True, 16, True, True),
+        (adaptive_late, "cpu", False, True, 16, True, True),
     ],
+    ids=lambda value: getattr(value, "name", None),
 )
 def test_opcheck(operator, backend, hard, v_sequence, every, recurrent, ragged):
     x, state, knobs = arguments(operator)
@@ -80,8 +79,11 @@ def test_opcheck_without_membranes_and_gradients():
     torch.library.opcheck(lif.run, (x, *state, *knobs, None, None, None, True, True, True, "erf", 2.0, False, 0, 0))
 
 
-@every_operator
-@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize(
+    ("operator", "recurrent"),
+    [(lif, False), (cuba, False), (adaptive, False), (adaptive_late, False), (lif, True), (adaptive_late, True)],
+    ids=lambda value: getattr(value, "name", None),
+)
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiles_whole_for_any_number_of_steps(operator, recurrent, backend):
     torch._dynamo.reset()
