@@ -69,7 +69,7 @@ class Compiled:
         blocks = -(-steps // every) if every else 0
         spikes = empty(x.shape, x.dtype)
         membranes = empty((steps if v_sequence else 0, *shape), torch.float32)
-        last = [torch.empty(shape) for _ in state]
+        last = [torch.empty(shape, dtype=torch.float32) for _ in state]
         checkpoints = [empty((blocks, *shape), torch.float32) for _ in state]
         current, x_step = _rows_of(x)
         numbers, rows = _knobs(knobs, shape[1:])
@@ -110,9 +110,9 @@ class Compiled:
         steps, shape = x.shape[0], x.shape[1:]
         neurons = shape.numel()
         states, learns = len(checkpoints), any(needs)
-        nothing = torch.zeros(shape)
+        nothing = torch.zeros(shape, dtype=torch.float32)
         grad_x = empty(x.shape, x.dtype)
-        grad_state = [torch.empty(shape) for _ in checkpoints]
+        grad_state = [torch.empty(shape, dtype=torch.float32) for _ in checkpoints]
         sums = empty((len(knobs), neurons), torch.float32) if learns else None
         grads, grad_step = _rows_of(nothing.expand(x.shape) if grad_spikes is None else grad_spikes)
         current, x_step = _rows_of(x)

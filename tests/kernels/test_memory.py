@@ -254,6 +254,7 @@ def test_threads_at_once():
 
 
 def _child(queue, inherited):
+    torch.set_num_threads(1)  # torch's own threads do not survive a fork, either
     tensor = floats(2).fill_(5.0)
     inherited.fill_(7.0)  # the child's own copy of the page
     queue.put((float(tensor.sum()), float(inherited.sum())))
