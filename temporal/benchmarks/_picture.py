@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["picture"]
 
-_BAR, _MARGIN, _LINES_HEIGHT = 0.28, 0.9, 3.2  # inches
+_BAR, _MARGIN, _LINES_HEIGHT = 0.28, 1.15, 3.6  # inches
 
 
 def picture(result: GroupResult) -> Figure:
@@ -37,24 +37,25 @@ def picture(result: GroupResult) -> Figure:
 def _draw_bars(axes: Axes, case: CaseResult) -> None:
     scale, unit = _unit(max((row.seconds.median for row in case.rows if row.seconds), default=1.0))
     styled(axes, x=f"time of a call, {unit}")
-    axes.set_title(f"{case.name}: {case.shape} {case.dtype}; {case.scope}", loc="left", **plain())
+    # Two lines, the second of which is the legend's: no number is hidden.
+    axes.set_title(f"{case.name}: {case.shape} {case.dtype}; {case.scope}\n", loc="left", **plain())
     for place, row in enumerate(case.rows):
         if row.seconds is None:
             axes.annotate(f" {row.status}", (0, place), va="center", **plain("small"))
             continue
         seconds = row.seconds
-        reach = [[(seconds.median - seconds.least) / scale], [(seconds.most - seconds.median) / scale]]
+        reach = [[(seconds.median - seconds.q1) / scale], [(seconds.q3 - seconds.median) / scale]]
         color = LINES[0]["color"] if row.contender.startswith("temporal") else PALE
         axes.barh(
             place, seconds.median / scale, height=0.7, color=color, xerr=reach, error_kw={"ecolor": INK, "lw": 0.8}
         )
         told = time_text(seconds.median) + ("" if row.ratio is None else f", {row.ratio.median:.2f} times as fast")
-        axes.annotate(f"  {told}", (seconds.most / scale, place), va="center", **plain("small"))
+        axes.annotate(f"  {told}", (seconds.q3 / scale, place), va="center", **plain("small"))
     if case.floor_seconds is not None:
         axes.axvline(
             case.floor_seconds.median / scale, color=LINES[1]["color"], linestyle="--", label=f"floor: {case.floor}"
         )
-        legend(axes, loc="lower right", bbox_to_anchor=(1.0, 0.97))  # on the line of the title: no number is hidden
+        legend(axes, loc="lower left", bbox_to_anchor=(-0.02, 0.96))
     axes.set_yticks(range(len(case.rows)), [_name(row) for row in case.rows], parse_math=False)
     axes.set_ylim(len(case.rows) - 0.4, -0.6)  # the first row on top
     axes.set_xlim(0, axes.get_xlim()[1] * 1.3)  # room for the numbers
@@ -80,12 +81,13 @@ def _draw_lines(axes: Axes, title: str, cases: list[CaseResult]) -> None:
         ]
         if points:
             at, medians = [x for x, _ in points], [seconds.median for _, seconds in points]
-            axes.plot(at, medians, label=name, markersize=4, **LINES[number % len(LINES)])
+            look = LINES[number % len(LINES)] if number < len(LINES) else {"color": PALE, "marker": "v"}
+            axes.plot(at, medians, label=name, markersize=4, **look)
     floors = [(case.sweep[1], case.floor_seconds.median) for case in cases if case.sweep and case.floor_seconds]
     if floors:
-        axes.plot(*zip(*floors, strict=True), color=PALE, label="floor")
+        axes.plot(*zip(*floors, strict=True), color=INK, linestyle=":", label="floor")
     if axes.get_legend_handles_labels()[0]:
-        legend(axes, loc="upper left")
+        legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside the lines
 
 
 def _name(row: Row) -> str:
