@@ -19,32 +19,48 @@ if __name__ == "datasets":
     sys.modules["datasets"] = _module = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(_module)
 else:
+    from ._download import DownloadError
+    from ._events_file import Events, EventsError
+    from ._events_writer import EventsWriter, write_events
     from .audio import Audio, AudioError, AudioHeader, read_audio, read_header
     from .augment import BandMask, TimeMask, TimeShift
     from .batching import Batch, BucketSampler, collate, generator_for, generators_for
+    from .binning import Binning
     from .folder import AudioFolder, Recording
     from .noise import Noise
+    from .spikes import SHD, SSC, SpikeBatch, SpikeRecording, collate_spikes
     from .spoken_digits import SpokenDigits
     from .stretch import Gain, Stretch
 
     __all__ = [
+        "SHD",
+        "SSC",
         "Audio",
         "AudioError",
         "AudioFolder",
         "AudioHeader",
         "BandMask",
         "Batch",
+        "Binning",
         "BucketSampler",
+        "DownloadError",
+        "Events",
+        "EventsError",
+        "EventsWriter",
         "Gain",
         "Noise",
         "Recording",
+        "SpikeBatch",
+        "SpikeRecording",
         "SpokenDigits",
         "Stretch",
         "TimeMask",
         "TimeShift",
         "collate",
+        "collate_spikes",
         "generator_for",
         "generators_for",
         "read_audio",
         "read_header",
+        "write_events",
     ]
