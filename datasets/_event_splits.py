@@ -84,6 +84,8 @@ def _cut(part: Part, file: EventsFile, split: str, rule: str) -> list[int]:
 
 def _validated(part: Part, file: EventsFile, rest: Sequence[int], split: str) -> list[int]:
     """The training or the validation part of recordings none of which test."""
+    if split == "validation" and part.validation == 0:
+        raise ValueError(f"{part.owner}: validation=0 leaves no validation part")
     if isinstance(part.validation, (int, float)):
         return _taken(part, _splitter(part, file, rest, by="random", validation=part.validation, test=0), split)
     if isinstance(part.validation, str):

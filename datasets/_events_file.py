@@ -201,7 +201,7 @@ def _reason(path: Path, error: OSError) -> str:
     said = str(error)
     if path.is_dir():
         return "is a folder; give a file of spikes"
-    if isinstance(error, BlockingIOError) or "lock" in said or "for write" in said:
+    if isinstance(error, BlockingIOError) or "unable to lock" in said or "open for write" in said:
         return "is being written by another process; wait until that is done"
     with open(path, "rb") as file:
         head = file.read(8)

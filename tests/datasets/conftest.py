@@ -4,10 +4,10 @@ import h5py
 import numpy as np
 import pytest
 
-WORDS = [*"zero one two three".split()]
+WORDS = ["zero", "one", "two", "three"]
 
 
-def spikes(count=8, seed=0, classes=4, speakers=("0", "1"), most=200):
+def make_spikes(count=8, seed=0, classes=4, speakers=("0", "1"), most=200):
     """Recordings with everything that an SHD file says of them; the draws are those of the seed."""
     draw = np.random.default_rng(seed)
     sizes = draw.integers(20, most, count)
@@ -19,7 +19,7 @@ def spikes(count=8, seed=0, classes=4, speakers=("0", "1"), most=200):
     }
 
 
-def put(path, data, keys=WORDS, **changes):
+def put_file(path, data, keys=WORDS, **changes):
     """Write a file as the published ones are: float16 times, 16-bit units. None leaves a part out."""
     data = data | changes
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,8 +39,20 @@ def put(path, data, keys=WORDS, **changes):
 
 
 @pytest.fixture
+def spikes():
+    """The function that draws recordings."""
+    return make_spikes
+
+
+@pytest.fixture
+def put():
+    """The function that writes a file."""
+    return put_file
+
+
+@pytest.fixture
 def shd(tmp_path):
     """A folder as the published SHD: 40 recordings of speakers 0 to 4 to train, 12 of 5 and 6 to test on."""
-    put(tmp_path / "shd_train.h5", spikes(40, seed=1, speakers="01234"))
-    put(tmp_path / "shd_test.h5", spikes(12, seed=2, speakers="56"))
+    put_file(tmp_path / "shd_train.h5", make_spikes(40, seed=1, speakers="01234"))
+    put_file(tmp_path / "shd_test.h5", make_spikes(12, seed=2, speakers="56"))
     return tmp_path

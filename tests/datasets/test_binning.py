@@ -120,5 +120,7 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_an_unknown_preset():
-    with pytest.raises(ValueError, match="preset '20ms' is unknown; known: 10ms, 10ms-first, 14.1ms, 5.6ms, 4ms, 1ms"):
+    with pytest.raises(
+        ValueError, match=r"preset .20ms. is unknown; known: 10ms, 10ms-first, 14\.1ms, 5\.6ms, 4ms, 1ms"
+    ):
         Binning.named("20ms")
