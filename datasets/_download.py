@@ -51,7 +51,7 @@ def fetch(urls: Sequence[str], target: Path, *, checksum: str | None, hand: str,
     with _alone(partial) as file:
         for url in urls:
             try:
-                _fetch_from(url, file, report)
+                _fetch_from(url, file, report, certain=checksum is not None)
                 _compare(file, checksum)
             except _Refused as refused:
                 reasons.append(f"{urllib.parse.urlsplit(url).netloc} {refused}")
@@ -80,9 +80,9 @@ class _Refused(Exception):
     """This address does not give the file."""
 
 
-def _fetch_from(url: str, file: IO[bytes], report: Progress) -> None:
-    """Go on until the file is as long as the server says it is."""
-    fruitless, problem = 0, ""
+def _fetch_from(url: str, file: IO[bytes], report: Progress, *, certain: bool) -> None:
+    """Go on until the file is as long as the server says it is; ``certain`` if a checksum will be compared besides."""
+    fruitless, problem, total = 0, "", None
     while fruitless < _TRIES:
         if fruitless:
             time.sleep(_WAIT * 2 ** (fruitless - 1))
@@ -96,7 +96,9 @@ def _fetch_from(url: str, file: IO[bytes], report: Progress) -> None:
         except urllib.error.HTTPError as error:
             if error.code == 416:  # nothing of the file lies beyond what has come: it is whole, or another file's
                 if _promised(error.headers.get("Content-Range")) == have:
-                    return
+                    if certain or total in (None, have):
+                        return
+                    raise _Refused(f"says once that it has {total} bytes and once {have}") from None
                 file.truncate(0)
             elif error.code < 500:
                 raise _Refused(_said(error)) from None

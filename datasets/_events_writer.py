@@ -8,6 +8,7 @@ which takes a fraction of the time of making spikes, and renames.
 
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -253,7 +254,10 @@ class EventsWriter:
     def _not_written(self, error: Exception) -> OSError:
         if isinstance(error, BlockingIOError):
             return error
-        reason = getattr(error, "strerror", None) or str(error)
+        told = re.search(
+            "error message = '([^']*)'", str(error)
+        )  # HDF5 wraps the system's word in three lines of its own
+        reason = getattr(error, "strerror", None) or (told[1] if told else str(error))
         return OSError(f"{self.path}: cannot be written ({reason}); the recordings before are kept in {self._folder}: make "
                        "room there and try again, it goes on from there")  # fmt: skip
 
