@@ -24,10 +24,12 @@ else:
     from ._events_writer import EventsWriter, write_events
     from .audio import Audio, AudioError, AudioHeader, read_audio, read_header
     from .augment import BandMask, TimeMask, TimeShift
+    from .background import BackgroundNoise
     from .batching import Batch, BucketSampler, collate, generator_for, generators_for
     from .binning import Binning
     from .folder import AudioFolder, Recording
     from .noise import Noise
+    from .speech_commands import SpeechCommands
     from .spikes import SHD, SSC, SpikeBatch, SpikeRecording, collate_spikes
     from .spoken_digits import SpokenDigits
     from .stretch import Gain, Stretch
@@ -39,6 +41,7 @@ else:
         "AudioError",
         "AudioFolder",
         "AudioHeader",
+        "BackgroundNoise",
         "BandMask",
         "Batch",
         "Binning",
@@ -50,6 +53,7 @@ else:
         "Gain",
         "Noise",
         "Recording",
+        "SpeechCommands",
         "SpikeBatch",
         "SpikeRecording",
         "SpokenDigits",
