@@ -30,6 +30,7 @@ else:
     from .folder import AudioFolder, Recording
     from .noise import Noise
     from .speech_commands import SpeechCommands
+    from .spike_augment import Blend, ChannelMask, ChannelShift, SpikeDrop, SpikeJitter, StepMask, StepShift
     from .spikes import SHD, SSC, SpikeBatch, SpikeRecording, collate_spikes
     from .spoken_digits import SpokenDigits
     from .stretch import Gain, Stretch
@@ -45,7 +46,10 @@ else:
         "BandMask",
         "Batch",
         "Binning",
+        "Blend",
         "BucketSampler",
+        "ChannelMask",
+        "ChannelShift",
         "DownloadError",
         "Events",
         "EventsError",
@@ -55,8 +59,12 @@ else:
         "Recording",
         "SpeechCommands",
         "SpikeBatch",
+        "SpikeDrop",
+        "SpikeJitter",
         "SpikeRecording",
         "SpokenDigits",
+        "StepMask",
+        "StepShift",
         "Stretch",
         "TimeMask",
         "TimeShift",
