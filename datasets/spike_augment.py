@@ -235,7 +235,7 @@ class Blend:
     Args:
         data: what the batches come from; its training part.
         share: of the recordings are blended, 0 .. 1.
-        same_speaker: blend voices with themselves only, as Nowotny et al. 2025 do.
+        same_speaker: blend voices with themselves only.
         keep_length: cut what lies beyond the recording's own length, instead of making it longer.
     Shape:
         spikes: [T, B, channels]. lengths: [B] in steps. indices: [B], the recordings' positions in ``data``.
@@ -243,8 +243,8 @@ class Blend:
     Raises:
         ValueError: a share out of its range, counts that are no whole numbers, or not one generator per recording.
     References:
-        Nowotny, Turner and Knight 2025, "Loss shaping enhances exact gradient learning with Eventprop in spiking neural
-        networks".
+        After the blends of Nowotny, Turner and Knight 2025, "Loss shaping enhances exact gradient learning with Eventprop
+        in spiking neural networks".
 
     Example: ``spikes, lengths = Blend(data)(batch.spikes, batch.lengths, batch.indices, draws)``
     """
