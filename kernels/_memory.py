@@ -4,12 +4,13 @@ A tensor of ``empty`` lends its memory; when the last tensor, view or graph that
 for the next of about its size. Up to 1/16 of the machine's memory waits; ``empty_cache`` gives it back.
 """
 
+import contextlib
 import math
 import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ _ALIGNMENT = 64  # bytes: a line of the cache, and the widest vector
 _idle: deque[np.ndarray] = deque()  # longest unused first
 _returned: deque[np.ndarray] = deque()  # filled by finalizers, which run at any moment, also while the lock is held
 _lock = threading.Lock()
-_own = threading.local()
+_work: deque[np.ndarray] = deque(maxlen=256)
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -47,19 +48,30 @@ def empty_cache() -> None:
     with _lock:
         _returned.clear()
         _idle.clear()
+    _work.clear()
 
 
-def workspace(*sizes: int) -> list[np.ndarray]:
-    """Arrays of so many float32 for this thread to work in until it asks again; whatever was there is there."""
+@contextlib.contextmanager
+def workspace(*sizes: int) -> Iterator[list[np.ndarray]]:
+    """Arrays of so many float32 to work in; whatever was there is there.
+
+    Not kept by threads: some live for one call only.
+    """
     total = sum(sizes)
-    array = getattr(_own, "array", None)
-    if array is None or array.size < total:
-        array = _own.array = np.empty(total, np.float32)
+    try:
+        array = _work.pop()  # the warmest
+    except IndexError:
+        array = np.empty(0, np.float32)
+    if array.size < total:
+        array = np.empty(total, np.float32)
     parts, first = [], 0
     for size in sizes:
         parts.append(array[first : first + size])
         first += size
-    return parts
+    try:
+        yield parts
+    finally:
+        _work.append(array)
 
 
 def _taken(size: int) -> np.ndarray:

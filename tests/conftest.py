@@ -10,6 +10,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import torch
 
+from temporal.kernels import _memory
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA = pathlib.Path(os.environ.get("TEMPORAL_TEST_DATA", ROOT.parent / "shared" / "data"))
 
@@ -30,10 +32,18 @@ def _poisoned(make):
 
 @pytest.fixture(autouse=True)
 def _fresh_memory_is_nan(monkeypatch):
-    """A kernel that leaves an element of torch.empty unwritten shows it as NaN."""
+    """A kernel that leaves an element of torch.empty, or of memory that was used before, unwritten shows it as NaN."""
     for name in ("empty", "empty_like", "empty_strided"):
         monkeypatch.setattr(torch, name, _poisoned(getattr(torch, name)))
     monkeypatch.setattr(torch.Tensor, "new_empty", _poisoned(torch.Tensor.new_empty))
+    take = _memory._taken
+
+    def taken(size):
+        piece = take(size)
+        piece.fill(0xFF)  # all bits set: NaN in every floating-point format
+        return piece
+
+    monkeypatch.setattr(_memory, "_taken", taken)
 
 
 @pytest.fixture(autouse=True)

@@ -19,11 +19,13 @@ import torch
 from numba.extending import overload, register_jitable
 
 from ._rows import accumulate, narrow, read, widen, write
+from ._stream import fence, put
 from .family import Family
 
 __all__ = ["make_backward", "make_forward"]
 
 _ZERO = np.float32(0)
+_STAGE = 256  # results that are gathered before they go past the caches
 
 
 @overload(torch.where)
@@ -34,6 +36,13 @@ def _where(condition, chosen, other):
 @register_jitable
 def _fires(u, strict):
     return u > _ZERO if strict else u >= _ZERO
+
+
+@register_jitable
+def _even(count, most):
+    """The length of equal blocks, none above ``most``, in whole lines of the cache."""
+    blocks = (count + most - 1) // most
+    return min(most, ((count + blocks - 1) // blocks + 15) // 16 * 16) if blocks > 1 else most
 
 
 @register_jitable
@@ -53,14 +62,16 @@ def _fill(w, first, values, start, n):
 
 @register_jitable
 def _copy(target, first, source, start, n):
+    to, origin = target[first:], source[start:]  # an index that cannot be negative lets the loop be vectorised
     for j in range(n):
-        target[first + j] = source[start + j]
+        to[j] = origin[j]
 
 
 @register_jitable
 def _clear(target, first, n):
+    to = target[first:]
     for j in range(n):
-        target[first + j] = 0
+        to[j] = 0
 
 
 @register_jitable
@@ -124,8 +135,9 @@ def make_forward(family: Family, row: int, version: int):
     Arrays are flat, [steps, neurons] or [neurons]; x has any distance between steps. ``numbers`` holds the knobs, one for
     all neurons, or is None, and then ``rows`` has an array for each. ``one`` is a spike; ``membranes`` may be None, and so
     may ``lengths`` and the recurrent ``weight``, [from, to], with ``sent``: with one of them a block lies within a sample of
-    ``features`` neurons, and with weights is one. ``w`` is workspace of ``row`` floats a knob, a state, and one more.
-    ``version`` stands in the cache's key, so that nothing compiled from other sources is loaded.
+    ``features`` neurons, and with weights is one. ``streamed``: spikes go past the caches. ``w`` is workspace of ``row``
+    floats a knob, a state, and one more. ``version`` stands in the cache's key, so that nothing compiled from other sources
+    is loaded.
     """
     charge, distance, settle, _ = _equations(family)
     knobs, states = len(family.knobs._fields), len(family.state._fields)
@@ -134,12 +146,13 @@ def make_forward(family: Family, row: int, version: int):
     @numba.njit(nogil=True, cache=True, error_model="numpy")
     def forward(
         x, x_step, starts, numbers, rows, hard, strict, one, every, spikes, membranes, lasts, checkpoints, weight,
-        sent, lengths, features, steps, neurons, w, first, stop,
+        sent, lengths, features, streamed, steps, neurons, w, first, stop,
     ):  # fmt: skip
         _ = version
-        start = first
+        stage = np.empty(_STAGE, spikes.dtype)
+        start, most = first, _even(stop - first, row)
         while start < stop:
-            n, until = min(row, stop - start), steps
+            n, until = min(most, stop - start), steps
             if lengths is not None or weight is not None:
                 n = min(n, features - start % features)
             if lengths is not None:
@@ -167,24 +180,29 @@ def make_forward(family: Family, row: int, version: int):
                         _hear(w[heard:], sent[start:], weight, n)
                     else:
                         _hear(w[heard:], spikes[(t - 1) * neurons + start :], weight, n)
-                for j in range(n):
-                    if numbers is None:
-                        values = read(w, row, 0, knobs, j)
-                    else:
-                        values = numbers
-                    current = widen(x_t[j])
-                    if weight is not None:
-                        current = w[heard + j]
-                    before = read(w, row, state, states, j)
-                    trace = charge(values, before, current)
-                    fired = _fires(distance(values, trace), strict)
-                    write(w, row, state, settle(values, before, trace, fired, hard), j)
-                    spikes_t[j] = one if fired else one - one
+                for begin in range(0, n, _STAGE):
+                    count, x_piece = min(_STAGE, n - begin), x_t[begin:]
+                    for k in range(count):
+                        j = begin + k
+                        if numbers is None:
+                            values = read(w, row, 0, knobs, j)
+                        else:
+                            values = numbers
+                        current = widen(x_piece[k])
+                        if weight is not None:
+                            current = w[heard + j]
+                        before = read(w, row, state, states, j)
+                        trace = charge(values, before, current)
+                        fired = _fires(distance(values, trace), strict)
+                        write(w, row, state, settle(values, before, trace, fired, hard), j)
+                        stage[k] = one if fired else one - one
+                    put(spikes, t * neurons + start + begin, stage, count, streamed)
                 if membranes is not None:
                     _copy(membranes, t * neurons + start, w, state * row, n)
             for k in range(states):
                 _copy(lasts[k], start, w, (state + k) * row, n)
             start += n
+        fence()
 
     return forward
 
@@ -202,21 +220,22 @@ def make_backward(family: Family, slope, row: int, version: int):
     charge, distance, settle, back = _equations(family)
     knobs, states, traced = len(family.knobs._fields), len(family.state._fields), len(family.trace._fields)
     state, carry, total = knobs, knobs + states, knobs + 2 * states + 2
+    heard_before = traced + states  # a row of the traces
     heard, echo = (total - 2) * row, (total - 1) * row  # what is heard, or its gradient; the gradient of what was sent
 
     @numba.njit(nogil=True, cache=True, error_model="numpy")
     def backward(
         grads, grad_step, grad_membranes, grad_lasts, x, x_step, checkpoints, numbers, rows, hard, strict, attached, alpha,
-        every, truncate, sums, grad_x, grad_starts, weight, weight_back, sent, spikes, grad_sent, lengths, features, steps,
-        neurons, w, traces, first, stop,
+        every, truncate, sums, grad_x, grad_starts, weight, weight_back, sent, spikes, grad_sent, lengths, features,
+        steps, neurons, w, traces, first, stop,
     ):  # fmt: skip
         _ = version
         height = traced * row
         if sums is not None:
             height += (states + 1) * row
-        start = first
+        start, most = first, _even(stop - first, row)
         while start < stop:
-            n, until = min(row, stop - start), steps
+            n, until = min(most, stop - start), steps
             if lengths is not None or weight is not None:
                 n = min(n, features - start % features)
             if lengths is not None:
@@ -260,7 +279,7 @@ def make_backward(family: Family, slope, row: int, version: int):
                         write(trace_t, row, 0, trace, j)
                         if sums is not None:
                             write(trace_t, row, traced, before, j)
-                            trace_t[(traced + states) * row + j] = current
+                            trace_t[heard_before * row + j] = current
                         fired = _fires(distance(values, trace), strict)
                         write(w, row, state, settle(values, before, trace, fired, hard), j)
                 for t in range(end - 1, begin - 1, -1):
@@ -268,8 +287,8 @@ def make_backward(family: Family, slope, row: int, version: int):
                         from_outside = grad_membranes[t * neurons + start :]
                         for j in range(n):
                             w[carry * row + j] += from_outside[j]
-                    grad_t = grads[t * grad_step + start :]
-                    grad_x_t, trace_t = grad_x[t * neurons + start :], traces[(t - begin) * height :]
+                    grad_t, trace_t = grads[t * grad_step + start :], traces[(t - begin) * height :]
+                    grad_x_t = grad_x[t * neurons + start :]
                     for j in range(n):
                         if numbers is None:
                             values = read(w, row, 0, knobs, j)
@@ -280,7 +299,7 @@ def make_backward(family: Family, slope, row: int, version: int):
                             before, current = read(w, row, state, states, j), _ZERO  # nothing depends on their values
                         else:
                             before = read(trace_t, row, traced, states, j)
-                            current = trace_t[(traced + states) * row + j]
+                            (current,) = read(trace_t, row, heard_before, 1, j)
                         grad_fired = widen(grad_t[j])
                         if weight is not None:
                             grad_fired += w[echo + j]

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .._memory import empty, workspace
 from .._threads import share
-from . import _loops
+from . import _loops, _stream
 from ._slopes import SLOPES
 from .family import Family, Feedback, Rule
 
@@ -33,7 +33,9 @@ __all__ = ["Compiled"]
 _GRAIN = 1 << 15  # neuron-steps that pay for waking a thread (about 10 microseconds)
 # Neurons of a block. Knobs that differ among neurons, and sums of gradients, take rows of the workspace, which must stay in
 # the second-level cache. No power of two: rows at such distances would fight for the same lines of the cache.
-_LONG, _SHORT = 32_000, 8_000
+_LONG, _SHORT = 32_832, 8_208
+# Bytes from which spikes go past the caches. Gradients do not: with three more rows on the way, it cost time when measured.
+_CACHED = 8 << 20
 
 _ONES = {torch.float32: np.float32(1), torch.bfloat16: np.uint16(0x3F80), torch.float16: np.int16(0x3C00)}
 _BITS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}  # how the loops tell them apart
@@ -77,11 +79,13 @@ class Compiled:
         arguments = (
             current, x_step, tuple(map(_flat, state)), numbers, rows, rule.hard, rule.strict, _ONES[x.dtype], every,
             _flat(spikes), _flat(membranes) if v_sequence else None, tuple(map(_flat, last)),
-            tuple(map(_flat, checkpoints)), *_feedback(feedback)[::2], *_lengths(lengths, shape), steps, neurons,
+            tuple(map(_flat, checkpoints)), *_feedback(feedback)[::2], *_lengths(lengths, shape),
+            _streamed(x), steps, neurons,
         )  # fmt: skip
 
         def task(first: int, stop: int) -> None:
-            run(*arguments, *workspace(space), first, stop)
+            with workspace(space) as arrays:
+                run(*arguments, *arrays, first, stop)
 
         _share(task, shape, steps, feedback is not None)
         return spikes, membranes, self.family.state(*last), self.family.state(*checkpoints)
@@ -124,11 +128,13 @@ class Compiled:
             tuple(map(_flat, checkpoints)), numbers, rows, rule.hard, rule.strict, not rule.detach_reset,
             np.float32(rule.alpha), every, truncate, None if sums is None else _flat(sums), _flat(grad_x),
             tuple(map(_flat, grad_state)), *_feedback(feedback), None if spikes is None else _flat(spikes),
-            None if grad_sent is None else _flat(grad_sent), *_lengths(lengths, shape), steps, neurons,
+            None if grad_sent is None else _flat(grad_sent), *_lengths(lengths, shape),
+            steps, neurons,
         )  # fmt: skip
 
         def task(first: int, stop: int) -> None:
-            run(*arguments, *workspace(space, height * min(every, steps)), first, stop)
+            with workspace(space, height * min(every, steps)) as arrays:
+                run(*arguments, *arrays, first, stop)
 
         _share(task, shape, steps, feedback is not None)
         grad_knobs = [
@@ -163,6 +169,10 @@ def _rows_of(x: Tensor) -> tuple[np.ndarray, int]:
     return _flat(x.as_strided(((steps - 1) * distance + neurons,), (1,))), distance
 
 
+def _streamed(x: Tensor) -> bool:
+    return _stream.AVAILABLE and x.nbytes > _CACHED
+
+
 def _feedback(feedback: Feedback | None) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """The weights [from, to], the weights [to, from], and what was sent before the first step."""
     if feedback is None:
@@ -195,7 +205,11 @@ def _flat(tensor: Tensor) -> np.ndarray:
 
 def _version(*equations: str) -> int:
     """A number that changes with the sources of what is compiled together: numba looks at the loops' own file only."""
-    names = (*equations, *(f"{__package__}.{name}" for name in ("_rows", "_slopes")), "temporal.kernels._float32")
+    names = (
+        *equations,
+        *(f"{__package__}.{name}" for name in ("_rows", "_slopes", "_stream")),
+        "temporal.kernels._float32",
+    )
     version = 0
     for name in names:
         source = modules[name].__file__

@@ -43,6 +43,7 @@ class Case:
         density: share of inputs or outputs that are not 0, 0..1, where it matters.
         floor: the time that the bytes or flops cannot be faster than.
         default_allocator: contenders that are measured a second time, in a process with the allocator as it comes.
+        memory: also show the peak memory of each contender, which is measured in a fresh process of its own.
         sweep: this case is a point of the line that bears its name: the axis' label, and where on it.
     Raises:
         ValueError: a name that is not among the contenders, nothing to count.
@@ -70,6 +71,7 @@ class Case:
     density: float | None = None
     floor: Floor | None = None
     default_allocator: tuple[str, ...] = ()
+    memory: bool = False
     sweep: tuple[str, float] | None = None
 
     def __post_init__(self) -> None:

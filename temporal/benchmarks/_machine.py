@@ -1,9 +1,13 @@
 """The machine that measures: its caches, its page faults, its allocator, its versions, the speed of a plain copy."""
 
+import contextlib
+import ctypes
 import datetime
+import gc
 import os
 import platform
 import re
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,14 +15,18 @@ from typing import Any
 import torch
 
 import temporal
+from temporal.kernels import empty_cache
 
 from ._case import Floor
 
-__all__ = ["PINNED", "copy_floor", "describe", "last_level_cache", "page_faults"]
+__all__ = ["PINNED", "RETURNING", "copy_floor", "describe", "last_level_cache", "page_faults", "peak_memory"]
 
 # glibc gives freed memory back to the kernel and fetches it again, page by page, unless told otherwise; that may cost
 # more than the arithmetic. It ignores an mmap threshold above 32 MB, so mmap is turned off altogether.
 PINNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(64 << 20)}
+# For peak memory the contrary: what is freed goes back at once, so that what is resident is what is in use. (Left alone,
+# glibc raises the threshold with every large piece that is freed.)
+RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 _ASSUMED_CACHE = 32 << 20  # where the system does not say
 _CACHES_PER_BUFFER = 4
@@ -33,6 +41,34 @@ except ImportError:  # not a Unix
 def page_faults() -> int:
     """Pages that this process had mapped afresh so far; 0 on a system that does not count them."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt if resource else 0
+
+
+def peak_memory(call: Callable[[], object]) -> int | None:
+    """Bytes by which this process's resident memory exceeds, at its peak during a call, what it was before.
+
+    None on a system that does not tell (all but Linux).
+    """
+    _give_back()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew, from what is resident now
+        before = _peak()
+    except (OSError, KeyError):
+        return None
+    call()
+    return max(0, _peak() - before)
+
+
+def _give_back() -> None:
+    """Return to the system all memory that nothing uses, also small pieces amid others, which no threshold returns."""
+    gc.collect()
+    empty_cache()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _peak() -> int:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) << 10  # kB
 
 
 def last_level_cache() -> int:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ._case import Case
-from ._machine import page_faults
+from ._machine import page_faults, peak_memory
 
-__all__ = ["CaseResult", "Pace", "Row", "Spread", "measure", "time_text"]
+__all__ = ["CaseResult", "Pace", "Row", "Spread", "measure", "measure_memory", "time_text"]
 
 _FLOOR = object()  # the floor's place among the contenders' names
 
@@ -52,7 +52,8 @@ class Row:
 
     ``status`` is "ok", "not installed", "wrong" (it failed the exactness check) or "failed" (it raised); all but the
     first have no times. ``seconds`` is of one call, ``ratio`` how many times faster than the baseline (round by round),
-    ``page_faults`` the median a call, ``times_floor`` the median time over the floor's.
+    ``page_faults`` the median a call, ``times_floor`` the median time over the floor's, ``peak_bytes`` the peak memory of a
+    call over that before it, where the case asks for it and the system tells.
     """
 
     contender: str
@@ -67,6 +68,7 @@ class Row:
     bytes_per_second: float | None = None
     flops_per_second: float | None = None
     page_faults: float | None = None
+    peak_bytes: int | None = None
 
 
 @dataclass
@@ -85,6 +87,7 @@ class CaseResult:
     baseline: str
     tolerance: float
     default_allocator: tuple[str, ...]
+    memory: bool
     sweep: tuple[str, float] | None
     floor: str | None = None
     floor_seconds: Spread | None = None  # of the unavoidable work
@@ -129,9 +132,21 @@ def measure(
     return result
 
 
+def measure_memory(case: Case, name: str) -> int | None:
+    """The peak memory of a contender, which passed its check elsewhere; to be run in a process of its own.
+
+    A first call compiles, imports and allocates what stays, so that the call that counts does not.
+    """
+    call = case.contenders[name]
+    if call is None:
+        return None
+    call()
+    return peak_memory(call)
+
+
 _SHARED = (
     "name", "scope", "shape", "dtype", "density", "items", "item", "bytes", "flops", "baseline", "tolerance",
-    "default_allocator", "sweep",
+    "default_allocator", "memory", "sweep",
 )  # fmt: skip
 
 

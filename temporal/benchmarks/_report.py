@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ._machine import RETURNING
 from ._measure import CaseResult, Row, Spread, time_text
 from ._run import GroupResult
 
@@ -42,6 +43,8 @@ def show(result: GroupResult, console: Console | None = None) -> None:
         for row in case.rows:
             table.add_row(*(escape(cell) for cell in _cells(row, case)))
         console.print(table)
+        for text in _overhead(result, case):
+            console.print(text, markup=False, soft_wrap=True)
     if result.quick:
         console.print("\n--quick: tiny sizes and two rounds; these times say nothing.", markup=False)
 
@@ -84,6 +87,7 @@ def _section(result: GroupResult) -> str:
         columns = _columns(case)
         lines += ["", f"### {_heading(case)}", "", _floor(case), "", _line(columns), _line(["---"] * len(columns))]
         lines += [_line(_cells(row, case)) for row in case.rows]
+        lines += [part for text in _overhead(result, case) for part in ("", text)]
     return "\n".join(lines)
 
 
@@ -114,13 +118,39 @@ def _floor(case: CaseResult) -> str:
     if case.floor_seconds is not None:
         rate = f", {case.bytes / case.floor_seconds.median / 1e9:.3g} GB/s" if case.bytes else ""
         text += f" Floor ({case.floor}): {time_text(case.floor_seconds.median)}{rate}."
-    return f"{text} Largest error allowed: {case.tolerance:g}."
+    text += f" Largest error allowed: {case.tolerance:g}."
+    if case.memory:
+        settings = ", ".join(f"{name}={value}" for name, value in RETURNING.items())
+        text += (
+            " Peak memory: resident, of one call, over that before it, each in a fresh process whose allocator gives freed "
+            f"memory back ({settings})."
+        )
+    return text
+
+
+def _overhead(result: GroupResult, last: CaseResult) -> list[str]:
+    """After the last case of a line that starts at 1: what a call costs before its first step, or other unit."""
+    line = [case for case in result.cases if case.sweep and last.sweep and case.name == last.name]
+    if len(line) < 2 or last is not line[-1]:
+        return []
+    (label, first), (_, end) = line[0].sweep, last.sweep  # type: ignore[misc]
+    if first != 1:
+        return []
+    times = [{row.contender: row.seconds for row in case.rows if row.allocator == "pinned"} for case in (line[0], last)]
+    told = []
+    for name, at_first in times[0].items():
+        if at_first and (at_end := times[1].get(name)):
+            step = max(0.0, (at_end.median - at_first.median) / (end - first))
+            told.append(f"{name} {time_text(max(0.0, at_first.median - step))}, then {time_text(step)} each")
+    how = f"the time at 1 less that of one more, by the line from 1 to {end:g}"
+    return [f"Overhead of a call, {label} ({how}): {'; '.join(told)}."] if told else []
 
 
 def _columns(case: CaseResult) -> list[str]:
     faster = f"times faster than {case.baseline}"
     times = ["time", "least..most", f"ns a {case.item}", faster, "times floor"]
-    return ["contender", "error", *times, "GB/s", "page faults", "rounds"]
+    memory = [f"peak memory (of {case.baseline}'s)"] if case.memory else []
+    return ["contender", "error", *times, "GB/s", "page faults", "rounds", *memory]
 
 
 def _cells(row: Row, case: CaseResult) -> list[str]:
@@ -128,7 +158,7 @@ def _cells(row: Row, case: CaseResult) -> list[str]:
     error = "" if row.error is None else f"{row.error:.1e}" if row.error else "0"
     if row.seconds is None:
         told = row.status if error or not row.message else f"{row.status}: {row.message}"
-        return [name, error, told, *[""] * 7]
+        return [name, error, told, *[""] * (len(_columns(case)) - 3)]
     seconds = row.seconds
     return [
         name,
@@ -141,7 +171,16 @@ def _cells(row: Row, case: CaseResult) -> list[str]:
         "" if row.bytes_per_second is None else f"{row.bytes_per_second / 1e9:.3g}",
         "" if row.page_faults is None else f"{row.page_faults:.0f}",
         str(row.rounds),
+        *([_memory(row, case)] if case.memory else []),
     ]
+
+
+def _memory(row: Row, case: CaseResult) -> str:
+    """In MB, and as a share of the baseline's."""
+    if row.peak_bytes is None:
+        return ""
+    base = next((other.peak_bytes for other in case.rows if other.contender == case.baseline), None)
+    return f"{row.peak_bytes / 1e6:,.1f} MB" + (f" ({row.peak_bytes / base:.2f})" if base else "")
 
 
 def _ratio(ratio: Spread | None) -> str:

@@ -1,4 +1,7 @@
-"""Running a group: in a process of its own with the allocator pinned, then in one with the allocator as it comes."""
+"""Running a group: in a process of its own with the allocator pinned, then in one with the allocator as it comes.
+
+Peak memory takes one more process a contender, in which the allocator keeps nothing.
+"""
 
 import dataclasses
 import importlib
@@ -14,8 +17,8 @@ from typing import Any
 
 import temporal
 
-from ._machine import PINNED
-from ._measure import CaseResult
+from ._machine import PINNED, RETURNING
+from ._measure import CaseResult, Row
 
 __all__ = ["GroupResult", "list_groups", "run"]
 
@@ -86,13 +89,26 @@ def run(group: str, *, quick: bool = False, threads: int | None = None) -> Group
         _, others = _in_own_process(request | {"allocator": "default", "only": again})
         for index, other in zip(again, others, strict=True):
             cases[index].rows += other.rows
+    for index, case in enumerate(cases):
+        if case.memory:
+            case.rows = [_with_memory(row, request, index) for row in case.rows]
     return GroupResult(group, known[group], quick, machine, cases)
 
 
-def _in_own_process(request: dict[str, Any]) -> tuple[dict[str, Any], list[CaseResult]]:
-    environment = {name: value for name, value in os.environ.items() if name not in PINNED}
-    if request["allocator"] == "pinned":
-        environment |= PINNED
+def _with_memory(row: Row, request: dict[str, Any], index: int) -> Row:
+    """The row with its contender's peak memory, or what went wrong when that was measured."""
+    if row.status != "ok" or row.allocator != "pinned":
+        return row
+    try:
+        _, (peak,) = _in_own_process(request | {"allocator": "returning", "only": {index: (row.contender,)}})
+    except ChildProcessError as problem:  # killed for its memory, say
+        return Row(row.contender, "failed", row.allocator, message=str(problem))
+    return dataclasses.replace(row, peak_bytes=peak)
+
+
+def _in_own_process(request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    environment = {name: value for name, value in os.environ.items() if name not in PINNED | RETURNING}
+    environment |= {"pinned": PINNED, "returning": RETURNING}.get(request["allocator"], {})
     # The process measures the copy of the package that asks, wherever it is started (-P: not the current folder's).
     root = str(Path(temporal.__file__).parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))

@@ -14,16 +14,16 @@ from temporal.benchmarks import (
     Spread,
     _machine,
     _measure,
+    _report,
     _run,
     copy_floor,
     list_groups,
     run,
     write,
 )
-from temporal.benchmarks._machine import PINNED, describe, last_level_cache
-from temporal.benchmarks._measure import QUICK, Pace, measure
+from temporal.benchmarks._machine import PINNED, RETURNING, describe, last_level_cache, peak_memory
+from temporal.benchmarks._measure import QUICK, Pace, measure, measure_memory
 from temporal.benchmarks._report import replace_section
-from temporal.benchmarks.groups import lif
 from temporal.cli import main
 
 
@@ -198,8 +198,10 @@ def test_the_machine_is_described():
     assert machine["last_level_cache_bytes"] == last_level_cache() >= 1 << 18
 
 
-@pytest.mark.parametrize("allocator", ["pinned", "default"])
-def test_each_allocator_has_a_process_of_its_own(allocator, monkeypatch):
+@pytest.mark.parametrize(
+    ("allocator", "settings"), [("pinned", PINNED), ("returning", RETURNING), ("default", {})], ids=lambda v: str(v)[:9]
+)
+def test_each_allocator_has_a_process_of_its_own(allocator, settings, monkeypatch):
     seen = {}
 
     def fake(command, *, env, **_):
@@ -207,11 +209,91 @@ def test_each_allocator_has_a_process_of_its_own(allocator, monkeypatch):
         return subprocess.CompletedProcess(command, 3)
 
     monkeypatch.setattr(subprocess, "run", fake)
-    monkeypatch.setenv("MALLOC_MMAP_MAX_", "7")
+    for name in PINNED | RETURNING:
+        monkeypatch.setenv(name, "7")
     with pytest.raises(ChildProcessError, match="the process that measures lif ended with 3"):
         _run._in_own_process({"group": "lif", "allocator": allocator})
-    assert {name: seen.get(name) for name in PINNED} == (PINNED if allocator == "pinned" else dict.fromkeys(PINNED))
-    assert seen["MALLOC_MMAP_MAX_"] == "0" if allocator == "pinned" else "MALLOC_MMAP_MAX_" not in seen
+    assert {name: value for name, value in seen.items() if name in PINNED | RETURNING} == settings
+
+
+# --- peak memory ---
+
+PIECE = 64 << 20
+on_linux = pytest.mark.skipif(not pathlib.Path("/proc/self/clear_refs").exists(), reason="the system does not tell")
+
+
+@on_linux
+def test_the_peak_is_what_a_call_holds_at_once():
+    def twice():
+        for _ in range(2):
+            bytearray(PIECE)  # the first is gone before the second comes
+
+    large = bytearray(4 * PIECE)  # an earlier peak
+    del large
+    assert 0.9 * PIECE < peak_memory(twice) < 1.5 * PIECE  # the system counts in lots of pages
+    assert peak_memory(lambda: None) < PIECE / 4
+
+
+@pytest.mark.parametrize("missing", ["clear_refs", "VmHWM"])
+def test_no_peak_where_the_system_does_not_tell(missing, monkeypatch, tmp_path):
+    (tmp_path / "status").write_text("VmRSS:\t 7 kB\n")
+    (tmp_path / "clear_refs").touch(0o600)
+    gone = {"clear_refs": "no/such/folder"}.get(missing, "clear_refs")
+    monkeypatch.setattr(
+        _machine, "Path", lambda name: tmp_path / name.replace("/proc/self/", "").replace("clear_refs", gone)
+    )
+    assert peak_memory(lambda: pytest.fail("ran")) is None
+
+
+def test_small_pieces_amid_others_are_given_back_first():
+    """What a call takes anew counts, also where an earlier call had left room for it."""
+
+    def pieces():
+        return [bytearray(PIECE >> 14) for _ in range(1 << 14)]
+
+    held = pieces()[::1000]  # keep the heap from shrinking
+    assert peak_memory(pieces) > 0.9 * PIECE and held
+
+
+def test_the_first_call_does_not_count(monkeypatch, clock):
+    monkeypatch.setattr(_measure, "peak_memory", lambda call: (call(), 5)[1])
+    assert measure_memory(case({"a": clock.takes("a", 1.0), "absent": None}), "a") == 5 and clock.calls == ["a", "a"]
+
+
+def test_what_is_exact_shows_its_memory_in_a_process_of_its_own(monkeypatch):
+    requests = []
+
+    def fake(request):
+        requests.append(request)
+        if request["allocator"] == "pinned":
+            contenders = {"a": lambda: 0.0, "b": lambda: 0.0, "wrong": lambda: 9.0, "absent": None}
+            first = measure(case(contenders), pace=QUICK)
+            return {}, [first, measure(case(contenders, memory=True, default_allocator=("a",)), pace=QUICK)]
+        if request["allocator"] == "default":
+            return {}, [measure(case({"a": lambda: 0.0}), allocator="default", pace=QUICK)]
+        ((_, (name,)),) = request["only"].items()
+        if name == "b":
+            raise ChildProcessError("killed")
+        return {}, [7]
+
+    monkeypatch.setattr(_run, "_in_own_process", fake)
+    without, with_it = run("lif", quick=True).cases
+    assert [request["only"] for request in requests] == [{}, {1: ("a",)}, {1: ("a",)}, {1: ("b",)}]
+    assert all(row.peak_bytes is None for row in without.rows)
+    found = [(row.contender, row.allocator, row.status, row.peak_bytes) for row in with_it.rows]
+    assert found == [
+        ("a", "pinned", "ok", 7), ("b", "pinned", "failed", None), ("wrong", "pinned", "wrong", None),
+        ("absent", "pinned", "not installed", None), ("a", "default", "ok", None),
+    ]  # fmt: skip
+    assert with_it.rows[0].seconds is not None and with_it.rows[1].message == "killed"
+
+
+@on_linux
+def test_a_process_that_measures_memory():
+    only = {0: ('temporal memory="recompute"',)}
+    request = {"group": "memory", "quick": True, "threads": 1, "allocator": "returning", "only": only}
+    _, (peak,) = _run._in_own_process(request)
+    assert 0 <= peak < PIECE
 
 
 # --- what is written ---
@@ -256,6 +338,38 @@ def test_sections_are_replaced_and_nothing_else(result, tmp_path):
         replace_section("<!-- begin fake -->\n", "fake", "new")
 
 
+def test_memory_has_a_column_where_it_was_measured(clock):
+    one = measure(case({"base": clock.takes("", 1.0), "wrong": lambda: 9.0, "b": clock.takes("", 1.0)}, memory=True))
+    result = GroupResult("fake", "", False, describe(), [one])
+    text = _report._section(result)
+    assert "| rounds | peak memory (of base's) |" in text and "MALLOC_TRIM_THRESHOLD_=65536" in text
+    assert text.count("| 7 |  |\n") == 1 and text.endswith("| 7 |  |")  # not told
+    one.rows[0].peak_bytes, one.rows[2].peak_bytes = 2_000_000, 500_000
+    text = _report._section(result)
+    assert "| 7 | 2.0 MB (1.00) |" in text and "| 7 | 0.5 MB (0.25) |" in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {lines[0].count("|")}
+    one.memory = False
+    assert "peak memory" not in _report._section(result).lower()
+
+
+def test_the_overhead_of_a_call_is_said_after_a_line_from_one_on(clock):
+    def line(first, *points, name="small"):
+        return [
+            measure(
+                case({"a": clock.takes("", a), "noisy": clock.takes("", 5.0 / at)}, name=name, sweep=("steps T", at))
+            )
+            for at, a in zip((first, 2, 8), points, strict=False)
+        ]
+
+    cases = [*line(1, 10.0, 10.5, 13.5), *line(1, 1.0, name="alone"), *line(100, 1.0, 2.0, 3.0, name="long")]
+    result = GroupResult("fake", "", False, describe(), cases)
+    said = [text for one in cases for text in _report._overhead(result, one)]
+    assert _report._overhead(result, cases[2]) == said
+    assert [text.partition("): ")[2] for text in said] == ["a 9.5 s, then 500 ms each; noisy 5 s, then 0 ns each."]
+    assert _report._section(result).count("Overhead of a call, steps T") == 1
+
+
 def test_json_holds_everything(result, tmp_path):
     _, file, image = write(result, tmp_path)
     data = json.loads(file.read_text())
@@ -276,40 +390,6 @@ def check_schema(group):
             assert row["error"] is not None or row["status"] != "ok"
             if row["seconds"] is not None:
                 assert set(row["seconds"]) == {"median", "q1", "q3", "least", "most"}
-
-
-# --- the group lif ---
-
-
-def test_every_contender_of_lif_is_exact():
-    """In this process; the peers that are not installed are the only rows without a time."""
-    for build in lif.cases(quick=True):
-        result = measure(build(), pace=QUICK)
-        assert {row.status for row in result.rows} <= {"ok", "not installed"}, [row.message for row in result.rows]
-        assert rows(result)["temporal reference"].status == "ok"
-        assert result.bytes == result.items * (20 if "backward" in result.scope else 8)
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_lif_tells_wrong_spikes_and_gradients(training):
-    work = lif._Work.draw(9, 3, 5, training)
-    assert (lif._membrane(work.x.detach()) - 1).abs().min() >= lif.MARGIN and 0.05 < work.spikes.float().mean() < 0.5
-    right = lif._with("reference", work)()
-    assert work.error(right) <= lif.TOLERANCE
-    flipped = right[0].clone()
-    flipped[4, 1, 2] = 1 - flipped[4, 1, 2]
-    assert work.error((flipped, *right[1:])) == 1
-    assert work.error((right[0][:, :1], *right[1:])) == float("inf")  # would be broadcast
-    if training:
-        assert work.error((right[0], right[1] * 1.001)) > lif.TOLERANCE
-        assert not work.error((right[0], right[1] * float("nan"))) <= lif.TOLERANCE
-
-
-def test_lif_keeps_its_currents_away_from_the_threshold(monkeypatch):
-    """Also where the draw puts membranes next to it."""
-    monkeypatch.setattr(lif, "MARGIN", 0.002)
-    work = lif._Work.draw(50, 4, 16, False)
-    assert (lif._membrane(work.x) - 1).abs().min() >= 0.002
 
 
 # --- the command ---
