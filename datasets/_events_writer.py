@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -128,11 +129,10 @@ class EventsWriter:
         import h5py
 
         work = self._folder / "file.h5"
-        lines = self._lines()
         try:
             with h5py.File(work, "w") as file:
-                self._write_about(file, lines)
-                self._write_spikes(file, lines)
+                self._write_about(file)
+                self._write_spikes(file)
             with open(work, "rb+") as written:
                 os.fsync(written.fileno())
         except (OSError, RuntimeError) as error:  # what HDF5 raises for a full disk depends on where it was
@@ -194,9 +194,10 @@ class EventsWriter:
         self._index.truncate(good)
         self._spikes.truncate(end)
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def _lines(self) -> Iterator[dict[str, Any]]:
         self._index.seek(0)
-        return [json.loads(line) for line in self._index]
+        for line in self._index:
+            yield json.loads(line)
 
     def _checked(
         self, times: np.ndarray, units: np.ndarray, label: int, split: str, name: str
@@ -216,34 +217,37 @@ class EventsWriter:
             raise ValueError(f"{where}: split={split!r} must be one of {', '.join(_NUMBERS)}, or empty")
         return times.astype(_TIME), units.astype(_UNIT)
 
-    def _write_about(self, file: Any, lines: list[dict[str, Any]]) -> None:
+    def _write_about(self, file: Any) -> None:
         import h5py
 
+        columns: dict[str, list] = {"label": [], "speaker": [], "name": [], "split": []}
+        for line in self._lines():
+            for key, column in columns.items():
+                column.append(sys.intern(line[key]) if key in ("speaker", "split") else line[key])
         text = h5py.string_dtype()
-        labels = np.array([line["label"] for line in lines], np.uint8 if len(self.classes) <= 256 else np.uint16)
-        names = sorted({line["speaker"] for line in lines})
+        names = sorted(set(columns["speaker"]))
         # Numbers where all are numbers, as in SHD; else their places in the list of names.
         whole = all(name.isdecimal() and len(name) < 5 and str(int(name)) == name for name in names)
         number = {name: int(name) if whole else place for place, name in enumerate(names)}
-        file.create_dataset("labels", data=labels)
+        kind = np.uint8 if len(self.classes) <= 256 else np.uint16
+        file.create_dataset("labels", data=np.array(columns["label"], kind))
         file.create_dataset("extra/keys", data=np.array([name.encode() for name in self.classes]))
-        file.create_dataset("extra/speaker", data=np.array([number[line["speaker"]] for line in lines], np.uint16))
+        file.create_dataset("extra/speaker", data=np.array([number[name] for name in columns["speaker"]], np.uint16))
         if not whole:
             file.create_dataset("extra/speaker_names", data=names, dtype=text)
-        if any(line["name"] for line in lines):
-            file.create_dataset("extra/names", data=[line["name"] for line in lines], dtype=text)
-        if any(line["split"] for line in lines):
-            numbers = [_NUMBERS[line["split"] or "train"] for line in lines]
-            file.create_dataset("extra/split", data=np.array(numbers, np.uint8))
+        if any(columns["name"]):
+            file.create_dataset("extra/names", data=columns["name"], dtype=text)
+        if any(columns["split"]):
+            parts = [_NUMBERS[name or "train"] for name in columns["split"]]
+            file.create_dataset("extra/split", data=np.array(parts, np.uint8))
 
-    def _write_spikes(self, file: Any, lines: list[dict[str, Any]]) -> None:
+    def _write_spikes(self, file: Any) -> None:
         import h5py
 
-        shape = (len(lines),)
-        times = file.create_dataset("spikes/times", shape, dtype=h5py.vlen_dtype(_TIME))
-        units = file.create_dataset("spikes/units", shape, dtype=h5py.vlen_dtype(_UNIT))
+        times = file.create_dataset("spikes/times", (self.done,), dtype=h5py.vlen_dtype(_TIME))
+        units = file.create_dataset("spikes/units", (self.done,), dtype=h5py.vlen_dtype(_UNIT))
         self._spikes.seek(0)
-        for index, line in enumerate(lines):
+        for index, line in enumerate(self._lines()):
             content = self._spikes.read(line["n"] * (_TIME.itemsize + _UNIT.itemsize))
             if zlib.crc32(content) != line["crc"]:
                 raise ValueError(f"{self._folder}: recording {index} ({line['name']}) is damaged; remove that folder and "

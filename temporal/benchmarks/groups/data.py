@@ -10,7 +10,9 @@ takes a batch, and a loader that is not slower, on a core of its own, never make
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from functools import cached_property, partial
 from importlib.util import find_spec
@@ -48,7 +50,8 @@ class _Files:
     def __init__(self, recordings: int, batch: int, spikes: int):
         self.draw = np.random.default_rng(0)
         self.recordings, self.batch, self.spikes = recordings, batch, spikes
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = Path(tempfile.mkdtemp(prefix="temporal-bench-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.rows = self.draw.permutation(recordings)[:batch].tolist()
 
     def events(self) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +62,7 @@ class _Files:
 
     @cached_property
     def path(self) -> Path:
-        path = Path(self.folder.name) / "spikes.h5"
+        path = self.folder / "spikes.h5"
         labels = [n % CLASSES for n in range(self.recordings)]
         names = [str(n) for n in range(CLASSES)]
         write_events(path, (self.events() for _ in range(self.recordings)), labels=labels, classes=names)
@@ -209,7 +212,7 @@ def _network(work: _Files, quick: bool) -> Case:
 def _audio(work: _Files, quick: bool) -> Case:
     import soundfile
 
-    root = Path(work.folder.name) / "words"
+    root = work.folder / "words"
     samples = RATE if not quick else 100
     for n in range(work.batch):
         (root / f"word{n % 2}").mkdir(parents=True, exist_ok=True)
@@ -242,7 +245,7 @@ def _writing(work: _Files, quick: bool) -> Case:
     import h5py
 
     recordings = [work.events() for _ in range(work.batch)]
-    target = Path(work.folder.name) / "written.h5"
+    target = work.folder / "written.h5"
 
     def ours() -> Path:
         target.unlink(missing_ok=True)
