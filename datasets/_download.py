@@ -72,8 +72,11 @@ def fetch(urls: Sequence[str], target: Path, *, checksum: str | None, hand: str,
 
 def checksum_of(file: IO[bytes], kind: str) -> str:
     """The "KIND:HEX" of an open file's content."""
+    digest = hashlib.new(kind, usedforsecurity=False)
     file.seek(0)
-    return f"{kind}:{hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()}"
+    while piece := file.read(_PIECE):
+        digest.update(piece)
+    return f"{kind}:{digest.hexdigest()}"
 
 
 class _Refused(Exception):

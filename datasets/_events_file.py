@@ -19,7 +19,7 @@ from temporal.kernels.events import PROBLEMS, Span, span
 
 __all__ = ["Events", "EventsError", "EventsFile"]
 
-_CHUNK = 512  # recordings that are read together where all are read: some 20 MB of SSC
+_CHUNK = 128  # recordings that are read together where all are read: some 5 MB of SSC
 _NEEDED = ("spikes/times", "spikes/units", "labels")
 _LAYOUT = "an SHD file holds spikes/times, spikes/units and labels, and may hold extra/keys and extra/speaker"
 SPLIT_NUMBERS = {0: "train", 1: "validation", 2: "test"}

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ._cache import make_folder
@@ -78,7 +79,7 @@ SPEECH_COMMANDS = {
 
 
 def fetch_all(sources: Iterable[Source], folder: Path, progress: bool | Progress) -> None:
-    """Bring the files that ``folder`` lacks, each unpacked, opened and given its name only then.
+    """Bring files to ``folder``, each unpacked, opened and given its name only then.
 
     Archives that were put there by hand are unpacked too, without a network.
 
@@ -86,9 +87,7 @@ def fetch_all(sources: Iterable[Source], folder: Path, progress: bool | Progress
         DownloadError: a file that cannot be had; the message says where to put it by hand.
     """
     for source in sources:
-        target = folder / source.name
-        if not target.exists():
-            _bring(source, folder, progress, lambda packed, target=target: _unpack_file(packed, target))
+        _bring(source, folder, progress, partial(_unpack_file, folder / source.name))
 
 
 def fetch_folder(source: Source, root: Path, progress: bool | Progress) -> None:
@@ -99,7 +98,7 @@ def fetch_folder(source: Source, root: Path, progress: bool | Progress) -> None:
     """
     if root.is_dir() and any(root.iterdir()):
         return
-    _bring(source, root.parent, progress, lambda packed: _unpack_folder(packed, root), f", or unpack it into {root}")
+    _bring(source, root.parent, progress, partial(_unpack_folder, root), f", or unpack it into {root}")
 
 
 def _bring(
@@ -136,7 +135,7 @@ def _check_by_hand(source: Source, packed: Path) -> None:
         )
 
 
-def _unpack_file(packed: Path, target: Path) -> None:
+def _unpack_file(target: Path, packed: Path) -> None:
     """Unpack the one file, look into it, and give it its name."""
     work = target.with_name(f".{target.name}.unpacking-{secrets.token_hex(4)}")
     try:
@@ -155,7 +154,7 @@ def _unpack_file(packed: Path, target: Path) -> None:
             work.unlink()
 
 
-def _unpack_folder(packed: Path, root: Path) -> None:
+def _unpack_folder(root: Path, packed: Path) -> None:
     def fill(work: Path) -> None:
         with tarfile.open(packed) as archive:
             archive.extractall(work, filter="data")  # refuses links and names that lead out of the folder

@@ -168,7 +168,8 @@ class SHD(Dataset[SpikeRecording]):
         self.root, self.split, self.units = Path(root), split, units
         self.binning = Binning.named(binning) if isinstance(binning, str) else binning
         if download and not self.root.is_file():
-            fetch_all(self._files.values(), self.root, progress)
+            lacking = [source for source in self._files.values() if _locate(self.root, source) is None]
+            fetch_all(lacking, self.root, progress)
         self._opened = {
             part: EventsFile(path, units, latest) for part, path in _find(owner, self.root, self._files).items()
         }
@@ -222,7 +223,7 @@ class SHD(Dataset[SpikeRecording]):
 
     @property
     def durations(self) -> list[int]:
-        """Of each recording: its length in steps. Reads and checks all spikes once: 40 microseconds a recording."""
+        """Of each recording: its length in steps. Reads and checks all spikes once: 0.1 ms a recording."""
         spans = self._all_spans()
         return self.binning.lengths(spans[:, 0], spans[:, 1]).tolist()
 
@@ -333,24 +334,27 @@ def key_of(file: EventsFile, index: int) -> str:
 
 
 def _find(owner: str, root: Path, files: dict[str, Source]) -> dict[str, Path]:
-    """The published files in a folder, also where tonic and SpikingJelly put them; or the one file that was given."""
+    """The published files in a folder, or the one file that was given."""
     if root.is_file():
         return {"file": root}
-    name = next(iter(files.values())).name.partition("_")[0].upper()
-    where = (root, root / name, root / "extract", root / "download")
     found = {}
     for part, source in files.items():
-        for folder in where:
-            if (folder / source.name).exists() or (folder / source.name).is_symlink():
-                found[part] = folder / source.name
-                break
-        else:
+        path = _locate(root, source)
+        if path is None:
+            packed = next((root / name for name in source.packed_names if (root / name).exists()), None)
+            if packed is not None:
+                raise FileNotFoundError(f"{owner}: {packed} is packed; unpack it where it lies, or give download=True")
             wanted = ", ".join(file.name for file in files.values())
-            there = next((f / n for f in where for n in source.packed_names if (f / n).exists()), None)
-            if there is not None:
-                raise FileNotFoundError(f"{owner}: {there} is packed; unpack it where it lies")
             raise FileNotFoundError(
                 f"{owner}: {root} holds no {source.name}; put the files {wanted} there (from {source.page}), or give "
                 f"download=True, or give one file as root"
             )
+        found[part] = path
     return found
+
+
+def _locate(root: Path, source: Source) -> Path | None:
+    """Where the file lies: in the folder, or where tonic and SpikingJelly put it below."""
+    above = (root, root / source.name.partition("_")[0].upper(), root / "extract")
+    paths = [folder / source.name for folder in above]
+    return next((path for path in paths if path.exists() or path.is_symlink()), None)

@@ -1,5 +1,6 @@
 """SHD and SSC: parts that never leak, items equal to the file's own spikes, workers, and the network that takes them."""
 
+import os
 import pickle
 from collections import Counter
 
@@ -102,7 +103,7 @@ def test_where_other_libraries_put_the_files(shd, tmp_path_factory, folder):
     (root / folder).mkdir(exist_ok=True)
     for name in ("shd_train.h5", "shd_test.h5"):
         (root / folder / name).symlink_to(shd / name)
-    assert len(SHD(root, "test")) == 12
+    assert len(SHD(root, "test")) == 12 == len(SHD(root, "test", download=True))  # nothing to fetch
 
 
 def test_items_are_the_files_spikes(shd):
@@ -190,6 +191,19 @@ def test_the_cache_gives_the_same_and_keeps_its_bound(shd, monkeypatch):
     for file in cached._sources:
         monkeypatch.setattr(file, "read", lambda indices: [] if not indices else pytest.fail("it reads the file again"))
     assert torch.equal(cached[0].spikes, plain[0].spikes)
+
+
+def whose(recordings):
+    """The processes that opened the files which a worker's recordings came from, and the worker itself."""
+    data = torch.utils.data.get_worker_info().dataset
+    return collate_spikes(recordings), os.getpid(), {file._process for file in data._sources if file._file is not None}
+
+
+def test_a_forked_worker_leaves_its_parents_file_alone(shd):
+    data = SHD(shd, "test")
+    data[0]
+    for _, worker, opened in DataLoader(data, 4, collate_fn=whose, num_workers=2, multiprocessing_context="fork"):
+        assert opened == {worker} and worker != os.getpid()
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
