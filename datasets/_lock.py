@@ -1,11 +1,12 @@
 """One process at a time for a file that grows."""
 
-import contextlib
-from typing import IO
+from typing import IO, Any
 
-fcntl = None
-with contextlib.suppress(ImportError):  # not a Unix: there a user has to see to it
-    import fcntl  # type: ignore[no-redef]
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # not a Unix: there a user has to see to it
+    fcntl = None
 
 __all__ = ["lock"]
 
