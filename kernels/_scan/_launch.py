@@ -1,12 +1,13 @@
 """A call of a Triton kernel as a value: to be made, or to be compiled for a GPU that is not there."""
 
 import contextlib
+import logging
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["LAUNCH_OPTIONS", "WARP", "Launch"]
+__all__ = ["LAUNCH_OPTIONS", "WARP", "Launch", "announce"]
 
 WARP = 32  # threads
 # One warp a program: no thread waits for another. No fused multiply-add: see ``_triton.py``. All registers there are: some
@@ -60,6 +61,30 @@ class Launch(NamedTuple):
                     hints[path] = [["tt.divisibility", 16]]
         source = ASTSource(self.kernel, signature, constants, hints)
         return triton.compile(source, target=GPUTarget("cuda", capability, WARP), options=LAUNCH_OPTIONS)
+
+
+class _Announcer:
+    """Says so when a kernel was compiled, not when it came from Triton's cache; once for each kernel."""
+
+    def __init__(self, kernels: tuple[Any, ...], before: Any):
+        self.unsaid = {kernel.__name__ for kernel in kernels}
+        self.before = before  # whoever listened already
+
+    def __call__(self, *, src: Any, cache_hit: bool, **more: Any) -> None:
+        name = getattr(src, "name", None)
+        if not cache_hit and name in self.unsaid:
+            self.unsaid.remove(name)
+            logging.getLogger("temporal").warning("temporal: compiled the neurons' %s for this kind of GPU, once", name)
+        if self.before is not None:
+            self.before(src=src, cache_hit=cache_hit, **more)
+
+
+def announce(*kernels: Any) -> None:
+    """Tell the user of the seconds that their first compilation takes, where this Triton lets one know."""
+    from triton import knobs
+
+    if hasattr(knobs, "compilation") and hasattr(knobs.compilation, "listener"):
+        knobs.compilation.listener = _Announcer(kernels, knobs.compilation.listener)
 
 
 def _parts(argument: Any, *path: int) -> list[tuple[tuple[int, ...], Any]]:

@@ -23,7 +23,7 @@ import triton
 from torch import Tensor
 
 from . import _triton
-from ._launch import WARP, Launch
+from ._launch import WARP, Launch, announce
 from .family import Family, Feedback, Rule
 
 __all__ = ["Fused"]
@@ -33,6 +33,9 @@ _PIECE = 16  # steps of the forward pass whose loads are under way together
 _SPAN = 8  # the same of the backward pass, at most; where they must be fewer, steps that share a starting point
 _REGISTERS = 240  # of 255 a thread, what the estimate below may fill
 _FIXED = 36  # registers for addresses and temporaries
+
+
+announce(_triton.forward_kernel, _triton.backward_kernel)
 
 
 class Fused:

@@ -1,7 +1,10 @@
 """The Triton kernels compiled ahead of time, without a GPU, and what their machine code says."""
 
 import itertools
+import os
 import pathlib
+import subprocess
+import sys
 from importlib import import_module
 from importlib.metadata import version
 
@@ -211,3 +214,25 @@ def test_the_committed_table_has_every_case():
 def test_the_committed_table_is_what_is_generated(tmp_path):
     kernels.main([str(tmp_path / "KERNELS.md")])
     assert (tmp_path / "KERNELS.md").read_text(encoding="utf-8") == TABLE
+
+
+ONE_COMPILATION = """
+from temporal.benchmarks import kernels
+case = next(case for case in kernels.cases() if case.name == "lif, inference, float32")
+case.launch.compile(90)
+case.launch.compile(80)
+"""
+
+
+def test_one_line_at_the_first_compilation_and_none_from_the_cache(tmp_path):
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    for expected in (["temporal: compiled the neurons' forward_kernel for this kind of GPU, once"], []):
+        done = subprocess.run(
+            [sys.executable, "-c", ONE_COMPILATION],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert [line for line in done.stderr.splitlines() if line.startswith("temporal:")] == expected
