@@ -62,10 +62,10 @@ def linear(ear: Ear, samples: Tensor, keys: Tensor, state: Tensor, first: int, o
     cut = blocks(ear.sample_rate)
     size = cut.size // 2  # two samples a step
     real, imaginary = (part.reshape(-1) for part in linear_response(ear))
-    plan, ends = _straight(cut.behind // 2, cut.steps), np.full(ear.channels, size)
+    plan, ends = _straight(cut.behind // 2, cut.steps, size), _ends(ear)
     scale = np.full(size // 2 + 1, 0.5)
     spectra = [_spectra(np.fft.rfft(sound), scale, size, periodic=False) for sound in samples.numpy().astype(float)]
-    result, after = _Result.empty(ear, len(samples), cut.steps, output), state.clone()
+    result, after = _Result.empty(ear, len(samples), cut.steps, output, first), state.clone()
 
     def task(number: int, recording: int) -> None:
         channel = number * LANES
@@ -80,7 +80,7 @@ def linear(ear: Ear, samples: Tensor, keys: Tensor, state: Tensor, first: int, o
 
 def gammatone(ear: Ear, samples: Tensor, keys: Tensor, state: Tensor, first: int, output: str) -> tuple[Any, Tensor]:
     """``reference.gammatone``."""
-    result, after = _Result.empty(ear, len(samples), samples.shape[1] // 2, output), state.clone()
+    result, after = _Result.empty(ear, len(samples), samples.shape[1] // 2, output, first), state.clone()
     sound = samples.contiguous().numpy()
 
     def task(number: int, recording: int) -> None:
@@ -120,14 +120,14 @@ class _Desk(NamedTuple):
 class _Result:
     """What is given out, filled by blocks of channels in any order."""
 
-    def __init__(self, output: str, shape: tuple[int, int, int], dense: Tensor | None):
-        self.output, self.shape, self.dense = output, shape, dense
+    def __init__(self, output: str, shape: tuple[int, int, int], first: int, dense: Tensor | None):
+        self.output, self.shape, self.first, self.dense = output, shape, first, dense
         self.spikes: list[dict[int, tuple[np.ndarray, np.ndarray]]] = [{} for _ in range(shape[0])]  # by first channel
 
     @classmethod
-    def empty(cls, ear: Ear, recordings: int, steps: int, output: str) -> "_Result":
+    def empty(cls, ear: Ear, recordings: int, steps: int, output: str, first: int = 0) -> "_Result":
         shape = (recordings, ear.channels, steps)
-        return cls(output, shape, empty(shape, torch.float32) if _OUTPUTS[output] != SPIKES else None)
+        return cls(output, shape, first, empty(shape, torch.float32) if _OUTPUTS[output] != SPIKES else None)
 
     def given(self) -> Any:
         """A dense tensor, or sorted events [(steps, channels)] a recording."""
@@ -138,7 +138,7 @@ class _Result:
             return [tuple(map(torch.from_numpy, event)) for event in events]
         dense = torch.zeros(self.shape)
         for recording, (steps, channels) in zip(dense.numpy(), events, strict=True):
-            recording[channels, steps] = 1
+            recording[channels, steps - self.first] = 1
         return dense
 
     @staticmethod
@@ -214,9 +214,16 @@ def _spectra(spectrum: np.ndarray, scale: np.ndarray, steps: int, *, periodic: b
 
 
 @lru_cache(maxsize=8)
-def _straight(first: int, steps: int) -> Circle:
-    """Steps that are points, from ``first`` on."""
-    return Circle(steps, np.ones(0), first + np.arange(steps), np.ones((steps, 1), np.float32))
+def _straight(first: int, steps: int, size: int) -> Circle:
+    """Steps that are points, from ``first`` of ``size`` on."""
+    return Circle(size, np.ones(0), first + np.arange(steps), np.ones((steps, 1), np.float32))
+
+
+@lru_cache(maxsize=4)
+def _ends(ear: Ear) -> np.ndarray:
+    """The bins up to which there is anything in the spectra of ``linear_response``."""
+    there = np.abs(linear_response(ear)).max(0) > 0
+    return there.shape[1] - there[:, ::-1].argmax(1)
 
 
 @lru_cache(maxsize=8)

@@ -80,7 +80,7 @@ class Ear:
     def hair_cell(self) -> HairCell:
         return PRESETS[self.preset]
 
-    @cached_property
+    @property
     def transfer(self) -> Transfer:
         return load(self.channels)
 

@@ -17,10 +17,11 @@ import numpy as np
 
 from .ear import Ear
 
-__all__ = ["Blocks", "blocks", "linear_response"]
+__all__ = ["Blocks", "blocks", "linear_response", "smooth"]
 
 _AHEAD, _BEHIND, _BLOCK = 0.2, 0.06, 0.128  # seconds
 _EDGE = 0.02  # of a response, in seconds, over which it is faded out
+_NEGLIGIBLE = 1e-6  # of a spectrum's peak: what lies above the last bin so strong is dropped
 _GRAIN = 1024  # samples: blocks are whole tiles of noise keys
 
 
@@ -77,5 +78,8 @@ def linear_response(ear: Ear) -> np.ndarray:
         kept[:, cut.behind + 1 - fade.size : cut.behind + 1] *= fade[::-1]
         kept[:, kept.shape[1] - cut.ahead : kept.shape[1] - cut.ahead + fade.size] *= fade
         spectra = np.fft.rfft(kept)
+        level = np.abs(spectra)
+        beyond = (level > _NEGLIGIBLE * level.max(1, keepdims=True))[:, ::-1].cumsum(1)[:, ::-1] == 0
+        spectra[beyond] = 0
         out[0, first : first + 50], out[1, first : first + 50] = spectra.real, spectra.imag
     return out

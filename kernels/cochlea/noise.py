@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["TILE", "Heard", "keys", "uniforms"]
+__all__ = ["TILE", "Heard", "keys", "philox", "uniforms"]
 
 TILE = 32  # steps that share a key
 _SAMPLES = 2 * TILE
@@ -44,27 +44,26 @@ def keys(wave: Tensor, seed: int, heard: Heard | None = None) -> tuple[Tensor, H
     weights = _scrambled(index * _signed(_GOLDEN)) | 1
     sums = (bits * weights).unflatten(1, (tiles, _SAMPLES)).sum(2)
     sums = torch.cat((heard.checksum[:, None], sums), 1).cumsum(1)
-    start = _scrambled(torch.tensor(_signed(seed + _GOLDEN), device=wave.device))
+    start = _scrambled(torch.full((), _signed(seed + _GOLDEN), device=wave.device))
     return _scrambled(sums + start), Heard(sums[:, -1], heard.samples + tiles * _SAMPLES)
 
 
 def uniforms(key: Tensor, group: int, channels: int) -> Tensor:
-    """[recordings] keys -> [recordings, 4, channels] multiples of 2^-24 in [0, 1): those of steps 4 group .. 4 group + 3."""
+    """[recordings] keys -> [recordings, 4, channels], in [0, 1): the numbers of steps 4 group .. 4 group + 3."""
     key = key[:, None]
-    k0, k1 = key & _LOW, _shifted(key, 32)
     zero = torch.zeros_like(key)
-    words = [zero + group, zero + torch.arange(channels, device=key.device), zero, zero]
+    return torch.stack(philox(key, zero + group, zero + torch.arange(channels, device=key.device), zero), 1)
+
+
+def philox(key: Tensor, first: Tensor, second: Tensor, third: Tensor) -> list[Tensor]:
+    """Four uniform numbers, multiples of 2^-24 in [0, 1), for each key of 64 bits and counter of three times 32 (int64s)."""
+    k0, k1 = key & _LOW, _shifted(key, 32)
+    words = [first & _LOW, second & _LOW, third & _LOW, torch.zeros_like(first)]
     for _ in range(10):
-        first, second = words[0] * 0xD2511F53, words[2] * 0xCD9E8D57
-        words = [
-            _shifted(second, 32) ^ words[1] ^ k0,
-            second & _LOW,
-            _shifted(first, 32) ^ words[3] ^ k1,
-            first & _LOW,
-        ]
+        a, b = words[0] * 0xD2511F53, words[2] * 0xCD9E8D57
+        words = [_shifted(b, 32) ^ words[1] ^ k0, b & _LOW, _shifted(a, 32) ^ words[3] ^ k1, a & _LOW]
         k0, k1 = (k0 + 0x9E3779B9) & _LOW, (k1 + 0xBB67AE85) & _LOW
-    spread = torch.broadcast_tensors(*words)
-    return torch.stack([(word >> 8).float() * 2.0**-24 for word in spread], 1)
+    return [(word >> 8).float() * 2.0**-24 for word in torch.broadcast_tensors(*words)]
 
 
 def _scrambled(x: Tensor) -> Tensor:

@@ -16,9 +16,9 @@
 State: [recordings, rows, channels], in the rows that ``State`` names.
 """
 
+from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,15 +55,14 @@ def circular(ear: Ear, wave: Tensor, keys: Tensor, output: str) -> Any:
     """
     steps = wave.shape[1] // 2 + 1
     spectrum = torch.fft.fft(wave)[:, None, :steps]
-    response = torch.from_numpy(ear.transfer(ear.frequencies(wave.shape[1]))).to(spectrum)
-    velocity = torch.fft.ifft(response * spectrum).real
+    velocity = torch.fft.ifft(_sampled_response(ear, wave.shape[1], spectrum.dtype, wave.device) * spectrum).real
     return _cells(ear, velocity, keys, start(ear, len(wave), velocity), 0, output)[0]
 
 
 def linear(ear: Ear, samples: Tensor, keys: Tensor, state: Tensor, first: int, output: str) -> tuple[Any, Tensor]:
     """One block: [recordings, size] samples -> ([recordings, channels, steps], state); ``first`` is its first step."""
     cut = blocks(ear.sample_rate)
-    response = torch.complex(*torch.from_numpy(linear_response(ear)).to(samples))
+    response = _block_response(ear, samples.dtype, samples.device)
     wave = torch.fft.irfft(response * torch.fft.rfft(samples)[:, None], n=cut.size)
     velocity = wave[..., cut.behind : cut.behind + cut.block : 2]
     return _cells(ear, velocity, keys, state, first, output)
@@ -71,8 +70,7 @@ def linear(ear: Ear, samples: Tensor, keys: Tensor, state: Tensor, first: int, o
 
 def gammatone(ear: Ear, samples: Tensor, keys: Tensor, state: Tensor, first: int, output: str) -> tuple[Any, Tensor]:
     """Steps ``first`` .. from two samples each, the second of which is the step's own."""
-    pole, gain = (torch.from_numpy(np.asarray(part)).to(samples.device) for part in ear.gammatone)
-    pole, gain = pole.to(samples.dtype.to_complex()), gain.to(samples.dtype)
+    pole, gain = _filters(ear, samples.dtype, samples.device)
     at = RING + ear.refractory
     stages = list(torch.complex(state[:, at : at + STAGES], state[:, at + STAGES :]).unbind(1))
     velocity = []
@@ -85,6 +83,25 @@ def gammatone(ear: Ear, samples: Tensor, keys: Tensor, state: Tensor, first: int
     out, state = _cells(ear, torch.stack(velocity, -1), keys, state, first, output)
     kept = torch.stack([*(stage.real for stage in stages), *(stage.imag for stage in stages)], 1)
     return out, torch.cat((state[:, :at], kept), 1)
+
+
+# What follows from an ear is kept on its device: a copy from the host would make both wait.
+
+
+@lru_cache(maxsize=2)
+def _sampled_response(ear: Ear, samples: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.from_numpy(ear.transfer(ear.frequencies(samples))).to(device, dtype)
+
+
+@lru_cache(maxsize=2)
+def _block_response(ear: Ear, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.complex(*torch.from_numpy(linear_response(ear)).to(device, dtype))
+
+
+@lru_cache(maxsize=2)
+def _filters(ear: Ear, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    pole, gain = map(torch.from_numpy, ear.gammatone)
+    return pole.to(device, dtype.to_complex()), gain.to(device, dtype)
 
 
 def _cells(ear: Ear, velocity: Tensor, keys: Tensor, state: Tensor, first: int, output: str) -> tuple[Any, Tensor]:
@@ -103,7 +120,8 @@ def _cells(ear: Ear, velocity: Tensor, keys: Tensor, state: Tensor, first: int, 
         steps.append(p)
     out = torch.stack(steps, -1)
     if output == "events":
-        out = [tuple(recording.T.nonzero().T) for recording in out]
+        found = [recording.T.nonzero().T for recording in out]
+        out = [(steps + first, channels) for steps, channels in found]
     return out, torch.stack(values, 1)
 
 

@@ -5,6 +5,7 @@ Each is a plain `nn.Module`, `[..., samples] -> [..., bins, frames]`, with `.hop
 """
 
 from .chain import Chain
+from .cochlea import Cochlea
 from .deltas import Deltas
 from .fourier import STFT
 from .levels import AmplitudeToDB, Log
@@ -13,4 +14,4 @@ from .mfcc import MFCC
 from .normalize import Normalize
 from .pcen import PCEN
 
-__all__ = ["MFCC", "PCEN", "STFT", "AmplitudeToDB", "Chain", "Deltas", "Log", "MelSpectrogram", "Normalize"]
+__all__ = ["MFCC", "PCEN", "STFT", "AmplitudeToDB", "Chain", "Cochlea", "Deltas", "Log", "MelSpectrogram", "Normalize"]
