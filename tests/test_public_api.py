@@ -22,7 +22,9 @@ PUBLIC = {
         TimeMask TimeShift collate generator_for generators_for read_audio read_header
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
-    "temporal.frontends": "AmplitudeToDB Chain Deltas Log MFCC MelSpectrogram Normalize PCEN STFT",
+    "temporal.frontends": """
+        AmplitudeToDB Chain Cochlea Deltas Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson STFT
+    """,
     "temporal.kernels": "empty_cache use",
     "temporal.layers": """
         BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
