@@ -1,4 +1,7 @@
-"""A cochlea: from sound to the spikes of bushy cells, as the converter of SHD and SSC makes them; ``reference.py`` says how."""
+"""A cochlea, from sound to the spikes of bushy cells, as the converter of SHD and SSC makes them.
+
+``reference.py`` says how.
+"""
 
 from .._dispatch import Backends
 from .ear import PRESETS, Ear

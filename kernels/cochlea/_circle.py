@@ -1,9 +1,9 @@
 """FFTs of friendly lengths for recordings of any length.
 
-The converter gives k = n // 2 + 1 steps from an inverse FFT of k points, and k may be a prime: 16,000 samples give 8,001. So the
-same trigonometric polynomial is taken at ``size`` points, a product of twos, threes and fives at least 3/2 as many, and
-interpolated to the k steps by a Kaiser-Bessel window of 9 points, whose spectrum is divided out beforehand: within 1e-6 of the
-peak (a non-uniform FFT; Greengard and Lee 2004, Fessler and Sutton 2003).
+The converter gives k = n // 2 + 1 steps from an inverse FFT of k points, and k may be a prime: 16,000 samples give
+8,001. So the same trigonometric polynomial is taken at ``size`` points, a product of twos, threes and fives at least
+3/2 as many, and interpolated to the k steps by a Kaiser-Bessel window of 9 points, whose spectrum is divided out
+beforehand: within 1e-6 of the peak (a non-uniform FFT; Greengard and Lee 2004, Fessler and Sutton 2003).
 """
 
 from functools import lru_cache

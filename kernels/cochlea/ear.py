@@ -111,8 +111,9 @@ class Ear:
     def gammatone(self) -> tuple[np.ndarray, np.ndarray]:
         """Poles a [channels], complex, and gains [channels] of the gammatone filters; see ``reference.gammatone``.
 
-        A filter has its place's best frequency and the travelling wave's gain there, and the bandwidth of human hearing (1.019
-        times Glasberg and Moore's ERB). Where the best frequency lies beyond 90 % of the Nyquist frequency it hears nothing.
+        A filter has its place's best frequency and the travelling wave's gain there, and the bandwidth of human
+        hearing (1.019 times Glasberg and Moore's ERB). Where the best frequency lies beyond 90 % of the Nyquist
+        frequency it hears nothing.
         """
         best = self.transfer.best
         width = 1.019 * 24.7 * (4.37 * best / 1000 + 1)

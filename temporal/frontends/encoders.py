@@ -84,9 +84,7 @@ def _last_crossed(low: Tensor, high: Tensor, level: Tensor) -> Tensor:
     width = 1
     while width < low.shape[-1]:
         later_low, later_high = low[..., width:], high[..., width:]
-        joined = [
-            torch.minimum(torch.maximum(earlier[..., :-width], later_low), later_high) for earlier in (low, high)
-        ]
+        joined = [torch.minimum(torch.maximum(earlier[..., :-width], later_low), later_high) for earlier in (low, high)]
         low, high = (torch.cat((old[..., :width], new), -1) for old, new in zip((low, high), joined, strict=True))
         width *= 2
     return torch.minimum(torch.maximum(level, low), high)
@@ -105,8 +103,8 @@ class Latency(Framewise):
         tau: of the capacitor, in steps, > 0; a fifth of `steps` by default.
         floor: values at or below it do not spike, 0 <= floor < 1, and above 0 for "log"; 0 by default, 0.01 for "log".
     Shape:
-        frames: [..., bins, frames], values 0 .. 1 (others count as the nearer).  Returns [..., bins, frames * steps] spikes, 0
-        or 1. Values that do not change in time are one frame, x.unsqueeze(-1).
+        frames: [..., bins, frames], values 0 .. 1 (others count as the nearer).  Returns [..., bins, frames * steps]
+        spikes, 0 or 1. Values that do not change in time are one frame, x.unsqueeze(-1).
     Raises:
         TypeError: frames that are complex or integers.
         ValueError: an argument out of range.
@@ -219,4 +217,7 @@ class Poisson(Framewise):
             torch.arange(bins, device=x.device)[:, None].expand(x.shape),
             (x.detach().float() + 0.0).contiguous().view(torch.int32).long(),
         )
-        return (number < x * (self.rate / self.frame_rate)).to(x.dtype), (x.new_zeros((*x.shape[:-1], 0)), first + count)
+        return (number < x * (self.rate / self.frame_rate)).to(x.dtype), (
+            x.new_zeros((*x.shape[:-1], 0)),
+            first + count,
+        )
