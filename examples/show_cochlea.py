@@ -23,6 +23,11 @@ from temporal.kernels.cochlea import Ear
 
 RATE = 16000
 FREQUENCIES = [100, 200, 500, 1000, 2000, 4000]  # Hz
+NOTE = {
+    "fontsize": 8,
+    "color": "#0072b2",
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
+}
 MEL = Chain(
     MelSpectrogram(RATE, n_fft=512, hop_length=80, n_mels=64, fmin=60.0, scale="htk"), AmplitudeToDB(top_db=60.0)
 )
@@ -72,13 +77,20 @@ def picture(sounds: dict[str, Tensor]) -> Figure:
         mel.set_title(name, fontsize=10)
         mel.imshow(MEL(wave), origin="lower", aspect="auto", extent=(0, seconds, 0, 64), cmap="magma")
         probability = Cochlea(RATE, output="probability", **ear)(wave)
-        release.imshow(probability, aspect="auto", extent=(0, seconds, 700, 0), cmap="magma", vmin=0.005, vmax=0.04)
+        probability = torch.nn.functional.avg_pool1d(probability, 8)  # 1 ms: a picture has no more dots
+        options = {"cmap": "magma", "vmin": 0.006, "vmax": 0.03, "interpolation_stage": "data"}
+        release.imshow(probability, aspect="auto", extent=(0, seconds, 700, 0), **options)
         times, units = Cochlea(RATE, **ear).events(wave)
         spikes.plot(times, units, linestyle="none", marker=",", color="#222222")
         spikes.set(xlim=(0, seconds), ylim=(700, 0), xlabel="time (s)")
         count = f"{len(times):,} spikes"
-        spikes.text(0.99, 0.02, count, transform=spikes.transAxes, ha="right", fontsize=8, color="#0072b2")
+        spikes.text(0.99, 0.02, count, transform=spikes.transAxes, ha="right", **NOTE)
     label(rows)
+    figure.supxlabel(
+        "As in the converter that made SHD and SSC, responses come before their cause, most at the apex (below), and a "
+        "recording's beginning wraps around into its end.",
+        fontsize=8,
+    )
     return figure
 
 

@@ -6,6 +6,8 @@ operations, and all of it stays in the first-level cache. ``w`` holds one row a 
 loops are compiled (LLVM must see that they do not overlap).
 """
 
+from typing import Any
+
 import numba
 import numpy as np
 from numba import float32 as f32
@@ -24,14 +26,14 @@ _P, _N, _CDF, _PMF, _ODDS, _U, _OLD, _FIRED = (row * LANES for row in range(7, 1
 _UNIFORMS, _RING = 15 * LANES, WORK_ROWS * LANES
 _VECTORISED = 3  # releases that are looked for in all lanes at once; more are rare
 _ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
-_INVERSE = tuple(np.float32(1 / (i + 1)) for i in range(40))
+_INVERSE: Any = tuple(np.float32(1 / (i + 1)) for i in range(40))
 _QUARTER = np.float32(2 / np.pi)
 _TO_WHOLE = np.float32(1.5 * 2**23)  # adding and subtracting it rounds to a whole number
 _HIGH, _MIDDLE, _LOW = np.float32(1.5703125), np.float32(4.837512969970703e-4), np.float32(7.549789948768648e-8)
-_SINE = tuple(np.float32(value) for value in (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4))
-_COSINE = tuple(np.float32(value) for value in (4.166664568298827e-2, -1.388731625493765e-3, 2.443315711809948e-5))
+_SINE: Any = tuple(np.float32(value) for value in (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4))
+_COSINE: Any = tuple(np.float32(value) for value in (4.166664568298827e-2, -1.388731625493765e-3, 2.443315711809948e-5))
 
-_options = {"nogil": True, "cache": True, "error_model": "numpy"}
+_options: Any = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
 def make_response(version):

@@ -120,11 +120,11 @@ def _cells(ear: Ear, velocity: Tensor, keys: Tensor, state: Tensor, first: int, 
                 numbers = uniforms(keys[:, step // TILE - first // TILE], step // 4, ear.channels)
             p = bushy_cell(ear, p, numbers[:, step % 4], step, values)
         steps.append(p)
-    out = torch.stack(steps, -1)
+    out, after = torch.stack(steps, -1), torch.stack(values, 1)
     if output == "events":
-        found = [recording.T.nonzero().T for recording in out]
-        out = [(steps + first, channels) for steps, channels in found]
-    return out, torch.stack(values, 1)
+        found = (recording.T.nonzero().T for recording in out)
+        return [(when + first, where) for when, where in found], after
+    return out, after
 
 
 def hair_cell(ear: Ear, u: Tensor, values: list[Tensor]) -> Tensor:

@@ -129,7 +129,7 @@ class Cochlea(FrontEnd):
         )
 
     @property
-    def latency(self) -> int:
+    def latency(self) -> int:  # type: ignore[override]
         """Samples: step t is complete when `2 t + latency` samples have been read, and with a travelling wave no
         earlier than the rest of its block. (That of overlap-save; as a circle, a recording is heard as a whole.)
         """
@@ -285,8 +285,8 @@ class Cochlea(FrontEnd):
                 result, cells = kernel(self._ear, piece.samples, piece.keys, state.cells, piece.first, output)
                 state = state._replace(cells=cells)
             else:
-                result = state.cells.new_zeros((0, self.channels, piece.count))
-            yield piece.first, piece.count, result, state
+                result = state.cells.new_zeros((0, self.channels, piece.steps))
+            yield piece.first, piece.steps, result, state
 
     def _drain(self, state: CochleaState, total: int | None) -> tuple[Tensor, CochleaState]:
         leading = state.samples.shape[:-1]

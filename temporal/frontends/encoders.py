@@ -54,7 +54,7 @@ class LevelCrossing(Framewise):
         """[..., bins, frames] -> [..., 2 * bins, frames]."""
         return self.stream(frames)[0]
 
-    def stream(self, chunk: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def stream(self, chunk: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """The frames of `chunk`; the state is the first value and the last level, [..., bins, 1] ([..., bins, 0] before)."""
         frames = self._read(chunk)
         if state is None:
@@ -70,7 +70,7 @@ class LevelCrossing(Framewise):
         moved = torch.cat(((after - before).clamp_min(0), (before - after).clamp_min(0)), -2)
         return moved, (first, levels[..., -1:].clone())
 
-    def flush(self, state: tuple[Tensor, Tensor]) -> tuple[Tensor, None]:
+    def flush(self, state: Any) -> tuple[Tensor, None]:
         """No frame waits: [..., 2 * bins, 0]."""
         first, _ = super().flush(state)
         return torch.cat((first[..., :0], first[..., :0]), -2), None
