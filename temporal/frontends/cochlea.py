@@ -54,11 +54,11 @@ class Cochlea(FrontEnd):
             (places that hear best above 90 % of the Nyquist frequency hear nothing).
         output: "spikes" (0 or 1), "probability" (of a release, a fibre and step) or "membrane" (velocity).
         seed: of the noise, a whole number.
-        circular: True is the converter's way: the recording is a circle, whose end wraps around into its beginning, and a
-            step is (k - 1) / k of two samples. False is overlap-save: each place's response cut to 0.2 s ahead and 0.06 s
-            back, no wrapping, block by block, in memory that does not grow with the recording. Membranes differ by
-            some 0.1 % to 1 % of their peak. None: True up to 2^18 samples, False for longer ones (and for gammatone
-            filters, always).
+        circular: True is the converter's way: the recording is a circle, whose end wraps around into its beginning, and its
+            k steps are even over it, each (k - 1) / k of two samples. False is overlap-save: each place's response cut to
+            0.2 s ahead and 0.06 s back, no wrapping, a step for exactly two samples, block by block, in memory that does
+            not grow with the recording. So the two drift apart by one step until the recording's end, and fire about as
+            often. None: True up to 2^18 samples, False for longer ones (and for gammatone filters, always).
         gain: what samples are multiplied by, > 0. None: 0.3 over the recording's root mean square (silence stays silence). A
             stream needs a number, since it cannot know: 0.3 over the level to be expected, such as 0.3 / 0.05.
         ramp: seconds of the Hann ramps at the beginning and the end, >= 0; where a recording is shorter than both, they

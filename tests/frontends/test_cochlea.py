@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -135,6 +137,27 @@ class TestOverlapSave:
         circle = Cochlea(11025, channels=3, output="membrane", circular=True)
         assert torch.equal(cochlea(wave), line(wave))
         assert torch.equal(cochlea(wave[:-1]), circle(wave[:-1]))
+
+
+_PEAK = """
+import resource, sys, torch
+from temporal.frontends import Cochlea
+cochlea = Cochlea(16000, membrane=sys.argv[1])
+for seconds in (17, 17 * 8):
+    wave = torch.sin(torch.arange(16000 * seconds) / 7.0)
+    count = len(cochlea.events(wave)[0])
+    print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("membrane", ["travelling_wave", "gammatone"])
+def test_memory_does_not_grow_with_the_recording(membrane):
+    """Beyond the recording itself, a few copies of it, and its events."""
+    done = subprocess.run([sys.executable, "-c", _PEAK, membrane], capture_output=True, text=True, check=True)
+    (few, short), (many, long) = (map(int, line.split()) for line in done.stdout.splitlines())
+    own = 17 * 7 * 16000 * 4 * 6 + (many - few) * 10 * 6  # bytes: float64 squares for the level among the copies
+    assert (long - short) * 1024 < own + (20 << 20)
 
 
 STREAMS = {
