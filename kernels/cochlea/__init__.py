@@ -4,11 +4,10 @@
 """
 
 from .._dispatch import Backends
-from .ear import PRESETS, Ear
+from .ear import HIGHEST, PRESETS, Ear
 from .linear import blocks
 from .noise import TILE, Heard, keys, philox
 from .reference import start
-from .transfer import HIGHEST
 
 __all__ = ["BACKENDS", "HIGHEST", "PRESETS", "TILE", "Ear", "Heard", "blocks", "keys", "philox", "start"]
 

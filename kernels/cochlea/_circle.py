@@ -43,7 +43,6 @@ def circle(steps: int) -> Circle:
     root = np.sqrt(beta**2 - (np.pi * _TAPS * np.arange(half) / size) ** 2)
     scale = root / (_TAPS * np.sinh(root)) * size / steps
     if steps % 2 == 0:
-        scale[-1] /= (
-            2  # the Nyquist frequency of k points counts once; of ``size`` points it is one like any other, and its mirror
-        )
+        # The Nyquist frequency of k points counts once; among more points it is one like any other, with its mirror.
+        scale[-1] /= 2
     return Circle(size, scale, base + size, weights.astype(np.float32))

@@ -11,12 +11,15 @@ Overlap-save: blocks of ``block`` samples, each from one FFT over ``size`` sampl
 ``ahead`` beyond it.
 """
 
-from functools import lru_cache
-from typing import NamedTuple
+from __future__ import annotations
 
-import numpy as np
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from .ear import Ear
+
+if TYPE_CHECKING:  # numpy loads when it is first used
+    import numpy as np
 
 __all__ = ["Blocks", "blocks", "linear_response", "smooth"]
 
@@ -64,6 +67,8 @@ def smooth(least: int) -> int:
 @lru_cache(maxsize=4)
 def linear_response(ear: Ear) -> np.ndarray:
     """Real and imaginary part of all places' spectra on the FFT of a block: [2, channels, size // 2 + 1], float32."""
+    import numpy as np
+
     cut = blocks(ear.sample_rate)
     length = 2 * smooth(ear.sample_rate // 2)  # a second: far beyond what is kept
     frequencies = ear.frequencies(length)

@@ -25,12 +25,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.polynomial import chebyshev
 
-__all__ = ["DEGREE", "HIGHEST", "LENGTH", "Transfer", "velocity_response"]
+from .ear import HIGHEST
+
+__all__ = ["DEGREE", "LENGTH", "Transfer", "velocity_response"]
 
 _ALPHA, _C0, _A, _RHO, _DELTA, _H, _M = 3.0, 1e9, 3500.0, 1.0, 0.15, 0.1, 0.05
 _R = _DELTA * np.sqrt(_C0 * _M)
 LENGTH = 3.5  # of the membrane, in the units of c
-HIGHEST = 48_000.0  # Hz: the table's end
 DEGREE = 5  # of the polynomials
 _LOW_BANDS, _KNEE, _BANDS = 20, 40.0, 280  # bands up to the knee, in Hz, below all tips; bands above it
 _NEGLIGIBLE = 1e-8  # of a place's peak; beyond, a response counts as 0

@@ -56,7 +56,7 @@ def test_places_have_the_known_best_frequencies():
         assert table.best[channel] == pytest.approx(frequency, rel=0.005)  # read off grids of 0.3 % here and 1 Hz there
 
 
-@pytest.mark.parametrize("samples", [16, 17, 3000, 6001, 7820, 8191])
+@pytest.mark.parametrize("samples", [16, 17, 26, 3000, 6001, 7820, 8191])
 @pytest.mark.parametrize("channels", [1, 70])
 def test_circular_equals_the_reference(samples, channels):
     """Odd and even numbers of samples and of steps, steps with large prime factors and without, part of a block of lanes."""
