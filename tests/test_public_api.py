@@ -24,7 +24,9 @@ PUBLIC = {
         TimeMask TimeShift collate collate_spikes generator_for generators_for read_audio read_header write_events
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
-    "temporal.frontends": "AmplitudeToDB Chain Deltas Log MFCC MelSpectrogram Normalize PCEN STFT",
+    "temporal.frontends": """
+        AmplitudeToDB Chain Cochlea Deltas Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson STFT
+    """,
     "temporal.kernels": "empty_cache use",
     "temporal.layers": """
         BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
