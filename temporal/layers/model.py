@@ -77,7 +77,8 @@ class Model(nn.Module):
         if lengths is None:
             return to_steps(self.frontend(wave)), None
         beyond = torch.arange(wave.shape[1], device=wave.device) >= lengths.unsqueeze(1)
-        x = to_steps(self.frontend(wave.masked_fill(beyond, 0)))
+        more = {"lengths": lengths} if role(self.frontend).lengths else {}
+        x = to_steps(self.frontend(wave.masked_fill(beyond, 0), **more))
         step_lengths = self.frontend.frames(lengths)
         return _zero_beyond(x, step_lengths), step_lengths
 

@@ -116,3 +116,23 @@ def test_the_sample_rate_is_the_front_ends():
         model(sample_rate=16000)
     with pytest.raises(ValueError, match="tail=-1"):
         model(tail=-1)
+
+
+def test_a_front_end_that_asks_for_lengths_is_told_them():
+    class Loudness(nn.Module):
+        """What depends on the whole recording must not see the padding."""
+
+        sample_rate = 8000
+
+        def frames(self, samples):
+            return samples // 4
+
+        def forward(self, wave, lengths=None):
+            level = wave.square().sum(1, keepdim=True) / lengths.unsqueeze(1)
+            return (wave / level)[:, None, ::4]
+
+    model = temporal.Model(Loudness(), temporal.Sequential(nn.Linear(1, 3)), SumSoftmax())
+    wave = torch.rand(2, 80)
+    both = model(wave, torch.tensor([80, 40]))
+    alone = model(wave[1:, :40], torch.tensor([40]))
+    torch.testing.assert_close(both[1:], alone)  # one sum over steps, of other lengths
