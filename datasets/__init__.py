@@ -19,32 +19,60 @@ if __name__ == "datasets":
     sys.modules["datasets"] = _module = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(_module)
 else:
+    from ._download import DownloadError
+    from ._events_file import Events, EventsError
+    from ._events_writer import EventsWriter, write_events
     from .audio import Audio, AudioError, AudioHeader, read_audio, read_header
     from .augment import BandMask, TimeMask, TimeShift
+    from .background import BackgroundNoise
     from .batching import Batch, BucketSampler, collate, generator_for, generators_for
+    from .binning import Binning
     from .folder import AudioFolder, Recording
     from .noise import Noise
+    from .speech_commands import SpeechCommands
+    from .spike_augment import Blend, ChannelMask, ChannelShift, SpikeDrop, SpikeJitter, StepMask, StepShift
+    from .spikes import SHD, SSC, SpikeBatch, SpikeRecording, collate_spikes
     from .spoken_digits import SpokenDigits
     from .stretch import Gain, Stretch
 
     __all__ = [
+        "SHD",
+        "SSC",
         "Audio",
         "AudioError",
         "AudioFolder",
         "AudioHeader",
+        "BackgroundNoise",
         "BandMask",
         "Batch",
+        "Binning",
+        "Blend",
         "BucketSampler",
+        "ChannelMask",
+        "ChannelShift",
+        "DownloadError",
+        "Events",
+        "EventsError",
+        "EventsWriter",
         "Gain",
         "Noise",
         "Recording",
+        "SpeechCommands",
+        "SpikeBatch",
+        "SpikeDrop",
+        "SpikeJitter",
+        "SpikeRecording",
         "SpokenDigits",
+        "StepMask",
+        "StepShift",
         "Stretch",
         "TimeMask",
         "TimeShift",
         "collate",
+        "collate_spikes",
         "generator_for",
         "generators_for",
         "read_audio",
         "read_header",
+        "write_events",
     ]

@@ -1,13 +1,16 @@
 """Who trains, who validates, who tests: the split rules of a folder of recordings."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from ._layout import LISTS, Entry, read_lists
 
 SPLITS = ("train", "validation", "test", "all")
-RULES = "auto, official, lists, random, speaker=NAME"
+RULES = "auto, official, lists, hash, random, speaker=NAME"
 OFFICIAL_TEST = range(5)  # the Free Spoken Digit Dataset's rule: recordings 0 to 4 of every digit and speaker
+
+_HASHES = 1 << 27  # values of Speech Commands' hash
 
 
 class Splitter:
@@ -58,7 +61,7 @@ class Splitter:
             return "official" if self._has_indices() else "auto"
         if by == "official":
             return "lists" if self._has_lists() and not self._has_indices() else "official"
-        if by in ("lists", "random") or by.startswith("speaker="):
+        if by in ("lists", "hash", "random") or by.startswith("speaker="):
             return by
         raise ValueError(f"{self.owner}: by={by!r} is unknown; known: {RULES}")
 
@@ -68,6 +71,8 @@ class Splitter:
             return self._by_lists()
         if self.by == "official":
             return self._by_index(), None
+        if self.by == "hash":
+            return self._by_hash()
         if self.by == "random":
             return self._cut(self.entries, "test", self.test), None
         if self.by.startswith("speaker="):
@@ -90,6 +95,23 @@ class Splitter:
                 f"{len(self.missing)} files named in the split lists are not there ({self.missing[0]}, ...)"
             )
         return present.get("test", set()), present.get("validation")
+
+    def _by_hash(self) -> tuple[set[str], set[str]]:
+        """The rule of Speech Commands: a speaker's place depends on the name alone, and stays when recordings are added."""
+        for name, value in (("validation", self.validation), ("test", self.test)):
+            if isinstance(value, int) and value:
+                raise ValueError(f"{self.owner}: by='hash' takes {name}={value} as a share, from 0 to 1")
+        parts: dict[str, set[str]] = {"validation": set(), "test": set(), "train": set()}
+        for entry in self.entries:
+            # The name as far as _nohash_, as a percentage that is uniform over names.
+            name = re.sub(r"_nohash_.*$", "", entry.path.name)
+            place = (
+                int(hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest(), 16) % _HASHES * 100 / (_HASHES - 1)
+            )
+            validation, test = 100 * self.validation, 100 * self.test
+            part = "validation" if place < validation else "test" if place < validation + test else "train"
+            parts[part].add(entry.key)
+        return parts["test"], parts["validation"]
 
     def _by_index(self) -> set[str]:
         if not self._has_indices():
@@ -149,7 +171,7 @@ class Splitter:
         said = f"{split} holds no recording of {len(lacking)} of the classes: {', '.join(lacking)}"
         # Lists and speakers are as their maker left them, and a part to test on may lack a word; nothing can be learnt
         # from no recording, though, and a split that is cut here is whole.
-        if split == "train" or not (self.by == "lists" or self.by.startswith("speaker=")):
+        if split == "train" or not (self.by in ("lists", "hash") or self.by.startswith("speaker=")):
             raise ValueError(
                 f"{self.owner}: split={split!r} by={self.by!r}: {said}; choose another rule, or add recordings"
             )

@@ -46,6 +46,7 @@ class AudioFolder(Dataset[Recording]):
 
     - ``"lists"``: the files named in ``testing_list.txt``; ``validation_list.txt`` is the validation part.
     - ``"official"``: the lists where the layout has them, otherwise the recordings with index 0 to 4.
+    - ``"hash"``: the rule of Speech Commands, from the name up to ``_nohash_``: a speaker stays in one part.
     - ``"speaker=NAME"``: everything that NAME says.
     - ``"random"``: a seeded share ``test`` of every class. Speakers then stand on both sides, so a figure taken on it
       says little about a new voice.
@@ -65,7 +66,7 @@ class AudioFolder(Dataset[Recording]):
         labels: names of the classes in order, where they must be those of an earlier training; the folder may lack some
             of them, not hold others. None: the names found, naturally sorted (2 before 10).
         validation: share of the training part (0 to 1, exclusive) or number of recordings; 0 for none.
-        test: the same, for by="random".
+        test: the same, for by="random" and, as a share, "hash".
         seed: of the cuts.
         on_error: "raise": a bad recording raises when it is read. "skip": all are read once at the start, bad ones are
             left out and listed in ``skipped``.

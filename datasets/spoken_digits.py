@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +12,7 @@ from ._cache import cache_folder, make_folder
 from ._espeak import Utterance, speak
 from ._layout import LISTS
 from ._microphone import record, trim
+from ._progress import Progress, bar
 from ._voices import variant_of
 from .folder import AudioFolder
 
@@ -27,8 +26,6 @@ _GERMAN = ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "
 _ACCENTS = ("en", "en-us", "en-gb-scotland", "en-gb-x-rp")
 
 _REMEDY = "remove the folder, and it is made again"
-
-Progress = Callable[[int, int], None]
 
 
 class SpokenDigits(AudioFolder):
@@ -84,7 +81,7 @@ class SpokenDigits(AudioFolder):
         name = f"spoken-digits-{_VERSION}-{'-'.join(map(str, takes))}"
         folder = cache_folder() / name if root is None else Path(root)
         if not folder.is_dir() or not any(folder.iterdir()):
-            with _bar(progress) as report:
+            with bar("speaking digits (once)", progress) as report:
                 make_folder(folder, lambda work: _make(work, takes, report))
         self.about: dict = _check(folder, takes)
         super().__init__(folder, sample_rate, split, by="lists", pattern="SPEAKER_INDEX", labels=_ENGLISH + _GERMAN,
@@ -187,17 +184,3 @@ def _checksum(folder: Path) -> str:
     for file in sorted(folder.glob("*/*.flac"), key=lambda f: f.relative_to(folder).as_posix()):
         digest.update(f"{file.relative_to(folder).as_posix()}\n".encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def _bar(progress: bool | Progress) -> Iterator[Progress]:
-    if callable(progress):
-        yield progress
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    with Bars(console=console, transient=True, disable=not (progress and console.is_terminal)) as bars:
-        task = bars.add_task("speaking digits (once)", total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

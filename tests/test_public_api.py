@@ -18,11 +18,15 @@ PUBLIC = {
     "temporal.analysis": "confusion_matrix learning_curve raster record_spikes save",
     "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
     "temporal.datasets": """
-        Audio AudioError AudioFolder AudioHeader BandMask Batch BucketSampler Gain Noise Recording SpokenDigits Stretch
-        TimeMask TimeShift collate generator_for generators_for read_audio read_header
+        Audio AudioError AudioFolder AudioHeader BackgroundNoise BandMask Batch Binning Blend BucketSampler
+        ChannelMask ChannelShift DownloadError Events EventsError EventsWriter Gain Noise Recording SHD SSC
+        SpeechCommands SpikeBatch SpikeDrop SpikeJitter SpikeRecording SpokenDigits StepMask StepShift Stretch
+        TimeMask TimeShift collate collate_spikes generator_for generators_for read_audio read_header write_events
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
-    "temporal.frontends": "AmplitudeToDB Chain Deltas Log MFCC MelSpectrogram Normalize PCEN STFT",
+    "temporal.frontends": """
+        AmplitudeToDB Chain Cochlea Deltas Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson STFT
+    """,
     "temporal.kernels": "empty_cache use",
     "temporal.layers": """
         BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps

@@ -5,7 +5,9 @@ Each is a plain `nn.Module`, `[..., samples] -> [..., bins, frames]`, with `.hop
 """
 
 from .chain import Chain
+from .cochlea import Cochlea
 from .deltas import Deltas
+from .encoders import Latency, LevelCrossing, Poisson
 from .fourier import STFT
 from .levels import AmplitudeToDB, Log
 from .mel import MelSpectrogram
@@ -13,4 +15,18 @@ from .mfcc import MFCC
 from .normalize import Normalize
 from .pcen import PCEN
 
-__all__ = ["MFCC", "PCEN", "STFT", "AmplitudeToDB", "Chain", "Deltas", "Log", "MelSpectrogram", "Normalize"]
+__all__ = [
+    "MFCC",
+    "PCEN",
+    "STFT",
+    "AmplitudeToDB",
+    "Chain",
+    "Cochlea",
+    "Deltas",
+    "Latency",
+    "LevelCrossing",
+    "Log",
+    "MelSpectrogram",
+    "Normalize",
+    "Poisson",
+]

@@ -405,7 +405,7 @@ def command(*arguments):
 
 def test_the_groups_are_listed(capsys):
     assert command("bench", "--list") == 0
-    assert capsys.readouterr().out.startswith("lif        Leaky integrate-and-fire")
+    assert "\nlif        Leaky integrate-and-fire" in "\n" + capsys.readouterr().out
     assert command("bench", "--list", "--json") == 0
     assert json.loads(capsys.readouterr().out) == list_groups()
 

@@ -355,7 +355,10 @@ def test_repr(flat):
 
 WRONG = {
     "split": ({"split": "dev"}, "AudioFolder: split='dev' is unknown; known: train, validation, test, all"),
-    "rule": ({"by": "fold"}, "AudioFolder: by='fold' is unknown; known: auto, official, lists, random, speaker=NAME"),
+    "rule": (
+        {"by": "fold"},
+        "AudioFolder: by='fold' is unknown; known: auto, official, lists, hash, random, speaker=NAME",
+    ),
     "speaker": ({"by": "speaker=eve"}, "no such speaker; speakers: ann, bob_lee"),
     "lists": ({"by": "lists"}, "has neither validation_list.txt nor testing_list.txt"),
     "on_error": ({"on_error": "ignore"}, "on_error='ignore' must be 'raise' or 'skip'"),
