@@ -1,7 +1,7 @@
 """FFTs of friendly lengths for recordings of any length.
 
 The converter gives k = n // 2 + 1 steps from an inverse FFT of k points, and k may be a prime: 16,000 samples give 8,001. So the
-same trigonometric polynomial is taken at ``size`` points, a product of twos, threes and fives at least 4/3 as many, and
+same trigonometric polynomial is taken at ``size`` points, a product of twos, threes and fives at least 3/2 as many, and
 interpolated to the k steps by a Kaiser-Bessel window of 9 points, whose spectrum is divided out beforehand: within 1e-6 of the
 peak (a non-uniform FFT; Greengard and Lee 2004, Fessler and Sutton 2003).
 """
@@ -16,7 +16,7 @@ from .linear import smooth
 __all__ = ["Circle", "circle"]
 
 _TAPS = 9
-_OVERSAMPLING = 4 / 3
+_OVERSAMPLING = 1.5
 
 
 class Circle(NamedTuple):

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -72,4 +73,5 @@ def _write(file: Path, table: Transfer) -> None:
     except OSError as problem:  # a full or read-only disk costs the next process two seconds, not this one its work
         logging.getLogger("temporal").warning("temporal: the cochlea's table is not kept: %s", problem)
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # it has its name by now, or was never there
+            unfinished.unlink()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from temporal.kernels.cochlea import TILE, Ear, Heard, blocks, keys
 
-__all__ = ["CochleaState", "Piece", "Shape", "advance", "begin", "frames_of"]
+__all__ = ["CochleaState", "Piece", "Shape", "advance", "begin", "flat", "frames_of"]
 
 _LEVEL = 0.3  # root mean square of a recording
 _STEPS = 2048  # of a piece for gammatone filters: what is in flight at once
@@ -76,6 +76,11 @@ def frames_of(samples: Any) -> Any:
     return samples // 2 + 1 if samples else 0
 
 
+def flat(wave: Tensor) -> Tensor:
+    """[..., samples] -> [recordings, samples], also of no samples."""
+    return wave.reshape(wave.shape[:-1].numel(), wave.shape[-1])
+
+
 def begin(wave: Tensor, cells: Tensor) -> CochleaState:
     """Before the first sample of recordings like these."""
     rows = wave.shape[:-1].numel()
@@ -123,7 +128,7 @@ def _count(ear: Ear, state: CochleaState, ramp: int, total: int | None) -> int:
 def _noise(state: CochleaState, first: int, last: int, seed: int) -> tuple[Tensor, Heard]:
     """Keys for the tiles of the steps first .. last, and what the next ones depend on."""
     known, until = state.heard.samples, 2 * TILE * (last // TILE)
-    sound = state.samples[..., known - state.origin : until - state.origin].flatten(0, -2)
+    sound = flat(state.samples[..., known - state.origin : until - state.origin])
     noise, heard = keys(torch.nn.functional.pad(sound, (0, until - known - sound.shape[-1])), seed, state.heard)
     return noise[:, first // TILE - known // (2 * TILE) :].contiguous(), heard
 
@@ -132,5 +137,5 @@ def _window(state: CochleaState, shape: Shape, place: int, width: int, size: int
     """[recordings, size]: shaped samples from ``place`` on, ``width`` of them, with zeros around."""
     low, high = max(place, state.origin), min(place + width, state.read)
     held = state.samples[..., low - state.origin : max(low, high) - state.origin]
-    shaped = shape.part(held, low, total).flatten(0, -2)
+    shaped = flat(shape.part(held, low, total))
     return torch.nn.functional.pad(shaped, (low - place, size - (low - place) - shaped.shape[-1]))

@@ -10,7 +10,7 @@ from torch import Tensor
 from temporal.kernels.cochlea import BACKENDS, HIGHEST, PRESETS, Ear, blocks, keys, start
 
 from ._arguments import choice, positive_int, read_waveform, real
-from ._cochlea import CochleaState, Shape, advance, begin, frames_of
+from ._cochlea import CochleaState, Shape, advance, begin, flat, frames_of
 from ._framing import check_count
 from ._stage import FrontEnd
 
@@ -146,17 +146,17 @@ class Cochlea(FrontEnd):
         are zeros. Without them, a recording's level and ramps are those of all its samples, padding included.
         """
         wave = self._read(wave)
-        flat = wave.reshape(-1, wave.shape[-1])
+        recordings = flat(wave)
         shape = (*wave.shape[:-1], self.channels, int(self.frames(wave.shape[-1])))
         if lengths is None:
             self._check_length(wave.shape[-1])
-            return self._whole(flat).reshape(shape)
+            return self._whole(recordings).reshape(shape)
         counts = _check_lengths(lengths, wave).tolist()
-        out = flat.new_zeros((len(flat), *shape[-2:]))
+        out = wave.new_zeros((len(recordings), *shape[-2:]))
         for count in sorted(set(counts)):
             self._check_length(count)
             chosen = [index for index, other in enumerate(counts) if other == count]
-            out[chosen, :, : int(self.frames(count))] = self._whole(flat[chosen, :count])
+            out[chosen, :, : int(self.frames(count))] = self._whole(recordings[chosen, :count])
         return out.reshape(shape)
 
     @torch.no_grad()
@@ -228,7 +228,7 @@ class Cochlea(FrontEnd):
     def _read(self, wave: Tensor) -> Tensor:
         wave = read_waveform("Cochlea", wave).float()
         if wave.device.type == "cpu" and not bool(torch.isfinite(wave).all()):
-            bad = (~torch.isfinite(wave)).reshape(-1, wave.shape[-1]).any(1).nonzero().flatten().tolist()
+            bad = (~torch.isfinite(flat(wave))).any(1).nonzero().flatten().tolist()
             where = f" (recordings {bad} of the batch)" if wave.dim() > 1 else ""
             raise ValueError(f"Cochlea: the waveform holds NaN or infinite samples{where}")
         return wave
