@@ -19,9 +19,10 @@ PUBLIC = {
     "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
     "temporal.datasets": """
         Audio AudioError AudioFolder AudioHeader BackgroundNoise BandMask Batch Binning Blend BucketSampler
-        ChannelMask ChannelShift DownloadError Events EventsError EventsWriter Gain Noise Recording SHD SSC
+        ChannelMask ChannelShift Conversion DownloadError Events EventsError EventsWriter Gain Noise Recording SHD SSC
         SpeechCommands SpikeBatch SpikeDrop SpikeJitter SpikeRecording SpokenDigits StepMask StepShift Stretch
-        TimeMask TimeShift collate collate_spikes generator_for generators_for read_audio read_header write_events
+        TimeMask TimeShift collate collate_spikes convert_folder generator_for generators_for read_audio read_header
+        write_events
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
     "temporal.frontends": """
