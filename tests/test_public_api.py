@@ -37,7 +37,8 @@ PUBLIC = {
     "temporal.neurons.functional": "adlif alif cuba_lif li lif",
     "temporal.streaming": "Decision Event Stream stream_file",
     "temporal.training": """
-        Augment Data Delays Interrupted Optimizer Progress Recipe Result Run evaluate find_recipe recipes train
+        Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes evaluate
+        find_recipe plan recipes train
     """,
 }
 NAMES = {package: sorted(names.split()) for package, names in PUBLIC.items()}

@@ -57,7 +57,9 @@ def assert_close_to_peak(ours, theirs, tolerance):
 class TestConverter:
     """1e-5 of the peak is the promise; measured: 4e-7 for the membrane, 2e-6 for the probability."""
 
-    @pytest.mark.parametrize("output, truth", [("membrane", "membrane_velocity"), ("probability", "firing_probability")])
+    @pytest.mark.parametrize(
+        "output, truth", [("membrane", "membrane_velocity"), ("probability", "firing_probability")]
+    )
     def test_membrane_and_probability(self, converted, output, truth):
         given, arguments = converted
         ours = Cochlea(**arguments, output=output)(torch.from_numpy(given["audio"]))
@@ -82,7 +84,9 @@ class TestConverter:
         groups, expected = theirs.reshape(-1, 25).sum(1), mean.reshape(-1, 25).sum(1)
         there = expected > 5
         chi = ((groups - expected) ** 2 / (1.1 * expected))[there].sum()  # our mean of ten scatters too
-        assert chi < 27.9 / 14 * there.sum() + 10  # p < 0.001 at 28 groups: 56.9; cells that rest are less random than Poisson
+        assert (
+            chi < 27.9 / 14 * there.sum() + 10
+        )  # p < 0.001 at 28 groups: 56.9; cells that rest are less random than Poisson
 
     def test_intervals(self, converted):
         given, arguments = converted
@@ -369,7 +373,11 @@ def test_pickles_and_copies_stay_small():
             r'preset="article" at sample_rate=16000 Hz: .* is unstable .*2\.24.*use 36000 Hz or more .* or preset="lauscher"',
         ),
         ({"sample_rate": 22050, "preset": "article"}, ValueError, ".* oscillates"),
-        ({"sample_rate": 8000}, ValueError, r'preset="lauscher" at sample_rate=8000 Hz: .*use 11025 Hz or more \(resample'),
+        (
+            {"sample_rate": 8000},
+            ValueError,
+            r'preset="lauscher" at sample_rate=8000 Hz: .*use 11025 Hz or more \(resample',
+        ),
         ({"sample_rate": 0}, ValueError, "sample_rate=0 Hz must be greater than 0"),
         ({"sample_rate": 16000.5}, ValueError, "sample_rate=16000.5 Hz is not whole"),
         ({"sample_rate": 192000}, ValueError, "sample_rate=192000 Hz is above 96000 Hz"),

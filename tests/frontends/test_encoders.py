@@ -119,7 +119,11 @@ def test_a_stream_gives_the_whole(name, cuts, leading):
         (lambda: LevelCrossing(0), ValueError, "LevelCrossing: threshold=0 must be greater than 0"),
         (lambda: Latency(0), ValueError, "Latency: steps=0 steps is not positive"),
         (lambda: Latency(5, scale="lin"), ValueError, "Latency: scale='lin' is unknown"),
-        (lambda: Latency(5, floor=1.0), ValueError, 'Latency: floor=1 with scale="linear" must be 0 or more and below 1'),
+        (
+            lambda: Latency(5, floor=1.0),
+            ValueError,
+            'Latency: floor=1 with scale="linear" must be 0 or more and below 1',
+        ),
         (lambda: Latency(5, scale="log", floor=0), ValueError, 'floor=0 with scale="log" must be above 0 and below 1'),
         (lambda: Latency(5, tau=0), ValueError, "Latency: tau=0 must be greater than 0"),
         (lambda: Poisson(-1, 100), ValueError, "Poisson: rate=-1 must be greater than 0"),

@@ -88,7 +88,10 @@ def test_gammatone_equals_the_reference_and_its_impulse_response(first):
     samples = recordings(2, 1200)
     noise, _ = keys(samples, 1)
     state = start(ear, 2, samples)
-    for output, tolerance in (("membrane", 2e-5), ("probability", 2e-5)):  # poles in float32 have 6e-8 / (1 - |a|) of error
+    for output, tolerance in (
+        ("membrane", 2e-5),
+        ("probability", 2e-5),
+    ):  # poles in float32 have 6e-8 / (1 - |a|) of error
         (ours, after), (theirs, expected) = (
             backend.gammatone(ear, samples, noise, state, first, output) for backend in (cpu(), reference)
         )
@@ -117,7 +120,9 @@ def test_spikes_equal_the_reference(preset, rate):
     for dense, (steps, channels) in zip(ours, events, strict=True):
         assert torch.equal(dense.T.nonzero(), torch.stack((steps, channels), 1).long())
     available = after[:, reference.AVAILABLE]
-    assert torch.equal(available + after[:, reference.RING : reference.RING + ear.refractory].sum(1), torch.full_like(available, 40))
+    assert torch.equal(
+        available + after[:, reference.RING : reference.RING + ear.refractory].sum(1), torch.full_like(available, 40)
+    )
 
 
 def test_a_fibre_counts_as_binomial():
@@ -177,7 +182,9 @@ def test_keys_depend_on_what_came_before_alone(cut, seed):
     assert not (keys(wave, seed + 1)[0] == whole).any()
     changed = wave.clone()
     changed[0, 100] += 1e-6
-    assert torch.equal(keys(changed, seed)[0] != whole, torch.arange(7).ge(2) & torch.tensor([[True], [False], [False]]))
+    assert torch.equal(
+        keys(changed, seed)[0] != whole, torch.arange(7).ge(2) & torch.tensor([[True], [False], [False]])
+    )
 
 
 def test_threads_and_neighbours_change_no_bit():
@@ -190,7 +197,9 @@ def test_threads_and_neighbours_change_no_bit():
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             found = [cpu().circular(ear, wave, noise, output) for output in ("membrane", "probability", "spikes")]
-            single = [cpu().circular(ear, wave[1:2], noise[1:2], output) for output in ("membrane", "probability", "spikes")]
+            single = [
+                cpu().circular(ear, wave[1:2], noise[1:2], output) for output in ("membrane", "probability", "spikes")
+            ]
             assert all(torch.equal(whole[1:2], one) for whole, one in zip(found, single, strict=True))
             assert alone is None or all(map(torch.equal, found, alone))
             alone = found
