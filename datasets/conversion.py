@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +52,17 @@ class Conversion:
     seconds: float
     sound: float
     messages: list[str]
+
+    def __str__(self) -> str:
+        again = f", {self.resumed:,} of them before" if self.resumed else ""
+        return (
+            f"{self.path}: {self.recordings:,} recordings{again}; {self.spikes:,} spikes from {self.sound:.0f} s of sound "
+            f"in {self.seconds:.0f} s, {self.sound / self.seconds:.1f} times as fast as it sounds"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and names."""
+        return asdict(self) | {"path": str(self.path)}
 
 
 def convert_folder(

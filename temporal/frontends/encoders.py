@@ -84,9 +84,7 @@ def _last_crossed(low: Tensor, high: Tensor, level: Tensor) -> Tensor:
     width = 1
     while width < low.shape[-1]:
         later_low, later_high = low[..., width:], high[..., width:]
-        joined = [
-            torch.minimum(torch.maximum(earlier[..., :-width], later_low), later_high) for earlier in (low, high)
-        ]
+        joined = [torch.minimum(torch.maximum(earlier[..., :-width], later_low), later_high) for earlier in (low, high)]
         low, high = (torch.cat((old[..., :width], new), -1) for old, new in zip((low, high), joined, strict=True))
         width *= 2
     return torch.minimum(torch.maximum(level, low), high)
@@ -219,4 +217,7 @@ class Poisson(Framewise):
             torch.arange(bins, device=x.device)[:, None].expand(x.shape),
             (x.detach().float() + 0.0).contiguous().view(torch.int32).long(),
         )
-        return (number < x * (self.rate / self.frame_rate)).to(x.dtype), (x.new_zeros((*x.shape[:-1], 0)), first + count)
+        return (number < x * (self.rate / self.frame_rate)).to(x.dtype), (
+            x.new_zeros((*x.shape[:-1], 0)),
+            first + count,
+        )

@@ -14,9 +14,10 @@ from torch.nn.functional import cross_entropy
 from temporal.delays import DelayedLinear, DelaySchedule
 from temporal.frontends import Normalize
 from temporal.layers import Model
+from temporal.models import ModelSpec
 
 from ._augment import augmentation_of
-from .data import AnyBatch, AnyData
+from .data import AnyBatch, AnyData, channels_of
 from .recipe import Recipe
 
 
@@ -24,6 +25,27 @@ def seed_of(seed: int, *what: str | int) -> int:
     """A seed that is a function of the run's seed and of what it is for, and alike for nothing else."""
     text = "/".join(str(part) for part in (seed, *what))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
+
+
+def accelerator_of(device: str) -> str:
+    """The name of a device, if it is one that is there."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device {device!r}: auto, cpu or cuda is right")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda': torch sees no GPU here; use --device cpu, or auto")
+    return device
+
+
+def spec_of(recipe: Recipe, data: AnyData) -> ModelSpec:
+    """The specification of a recipe's model for its recordings."""
+    return ModelSpec(
+        frontend=recipe.frontend,
+        network=recipe.network,
+        labels=tuple(data.labels),
+        readout=recipe.readout,
+        inputs=channels_of(data),
+        tail=recipe.tail,
+    )
 
 
 class TrainingStep(nn.Module):

@@ -20,12 +20,21 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from temporal.datasets import BucketSampler
-from temporal.models import ModelSpec, save
+from temporal.models import save
 
 from ._checkpoint import Position, restore_checkpoint, save_checkpoint
 from ._fields import differences
-from ._step import TrainingStep, delay_schedule, fit_normalisation, optimizer_of, seed_of, widest_delay
-from .data import AnyBatch, batches, channels_of, fingerprints, gather, open_part
+from ._step import (
+    TrainingStep,
+    accelerator_of,
+    delay_schedule,
+    fit_normalisation,
+    optimizer_of,
+    seed_of,
+    spec_of,
+    widest_delay,
+)
+from .data import AnyBatch, batches, fingerprints, gather, open_part
 from .evaluation import predict
 from .progress import Progress
 from .recipe import Recipe
@@ -81,7 +90,7 @@ class _Training:
         from lightning.fabric import Fabric
 
         self.run, self.recipe, self.progress = run, recipe, progress
-        self.fabric = Fabric(accelerator=_accelerator(device), devices=1)
+        self.fabric = Fabric(accelerator=accelerator_of(device), devices=1)
         self.data = open_part(recipe, "train")
         self.validation = open_part(recipe, "validation", self.data.labels) if self._has_validation() else None
         self.test = open_part(recipe, "test", self.data.labels)  # now: a split without one is no news for the end
@@ -91,14 +100,7 @@ class _Training:
             progress.say(f"training recordings: {message}")
         if getattr(recipe.augment, "background", None) is not None and not getattr(self.data, "background", None):
             progress.say("training recordings: no folder of recorded noise beside them, so none is mixed in")
-        self.spec = ModelSpec(
-            frontend=recipe.frontend,
-            network=recipe.network,
-            labels=tuple(self.data.labels),
-            readout=recipe.readout,
-            inputs=channels_of(self.data),
-            tail=recipe.tail,
-        )
+        self.spec = spec_of(recipe, self.data)
         torch.manual_seed(seed_of(recipe.seed, "weights"))
         self.model = self.spec.build()
         self.sampler = BucketSampler(self.data.durations, recipe.batch_size, seed=recipe.seed)
@@ -251,14 +253,6 @@ def _resumed(recipe: Recipe, out: str | os.PathLike | None) -> Run:
         list_of = ", ".join(f"{key} (there {theirs!r}, here {ours!r})" for key, (theirs, ours) in changed.items())
         raise ValueError(f"{out}: cannot be resumed, it is a run of another recipe: {list_of}")
     return run
-
-
-def _accelerator(device: str) -> str:
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device {device!r}: auto, cpu or cuda is right")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda': torch sees no GPU here; use --device cpu, or auto")
-    return device
 
 
 @contextlib.contextmanager
