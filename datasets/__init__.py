@@ -27,6 +27,7 @@ else:
     from .background import BackgroundNoise
     from .batching import Batch, BucketSampler, collate, generator_for, generators_for
     from .binning import Binning
+    from .conversion import Conversion, convert_folder
     from .folder import AudioFolder, Recording
     from .noise import Noise
     from .speech_commands import SpeechCommands
@@ -50,6 +51,7 @@ else:
         "BucketSampler",
         "ChannelMask",
         "ChannelShift",
+        "Conversion",
         "DownloadError",
         "Events",
         "EventsError",
@@ -70,6 +72,7 @@ else:
         "TimeShift",
         "collate",
         "collate_spikes",
+        "convert_folder",
         "generator_for",
         "generators_for",
         "read_audio",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as _json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -49,19 +49,21 @@ def train(
     Examples:
     temporal train digits
     temporal train digits --data recordings --split speaker=anna
+    temporal train shd --data shd --dry-run
     temporal train digits --resume --out runs/digits-20261124-101500
 
     Args:
         recipe: a name (see `temporal recipes`), or a .toml or .py file.
-        data: a folder of recordings: class folders, or files named LABEL_SPEAKER_INDEX.wav.
-        split: which recordings test: auto, official, lists, speaker=NAME or random.
+        data: a folder of recordings: class folders, or files named LABEL_SPEAKER_INDEX.wav; of a recipe for spikes, the
+            folder of the published files, or one file in their layout.
+        split: which recordings test: auto, official, lists, hash, speaker=NAME or random.
         out: the run folder; a new one in runs/ otherwise.
         epochs: passes over the training recordings.
         seed: of every random number.
         on_error: raise on a recording that cannot be read, or skip it and count.
         device: auto, cpu or cuda.
         resume: continue the run in --out, or the newest unfinished run of this recipe.
-        dry_run: print the plan and train nothing.
+        dry_run: print the recipe and the plan (steps, parameters, memory, hours from measured steps), and train nothing.
         json: print the result as one JSON object.
     """
     from temporal.training import find_recipe
@@ -75,7 +77,7 @@ def train(
     else:
         chosen = chosen.override(changes)
     if dry_run:
-        return _show_plan(chosen, json)
+        return _show_plan(chosen, device, json)
 
     from temporal.training import Progress
     from temporal.training import train as run_training
@@ -100,7 +102,8 @@ def evaluate(
 
     Args:
         run: a run folder.
-        data: a folder of recordings: all of them, unless --split is given; the run's own test part otherwise.
+        data: a folder or file of the recipe's kind: all its recordings, unless --split is given; the run's own test part
+            otherwise.
         split: a split rule; only its test part.
         on_error: raise on a recording that cannot be read, or skip it and count.
         json: print the result as one JSON object, with one prediction a recording.
@@ -165,6 +168,58 @@ def stream(
         print(_json.dumps({"events": events, **decision._asdict()}, ensure_ascii=False))
     else:
         print(f"file: {decision.label} {decision.score:.6f}")
+
+
+@app.command
+def spikes(
+    audio_dir: Path,
+    out: Path,
+    /,
+    *,
+    sample_rate: int = 16000,
+    preset: Literal["lauscher", "article"] = "lauscher",
+    membrane: Literal["travelling_wave", "gammatone"] = "travelling_wave",
+    seed: int = 0,
+    jobs: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    json: Flag = False,
+) -> None:
+    """Convert a folder of recordings into a file of spikes in SHD's layout, through a cochlea: for `temporal train shd`.
+
+    Labels, speakers, names and parts of the folder are kept. Stopped by whatever, the same command goes on where it was;
+    until all is there, nothing has the file's name. The file does not depend on the number of processes.
+
+    Examples:
+    temporal spikes recordings recordings.h5
+    temporal train shd --data recordings.h5
+
+    Args:
+        audio_dir: a folder of recordings: class folders, or files named LABEL_SPEAKER_INDEX.wav.
+        out: the file to make.
+        sample_rate: at which recordings are heard, in Hz; others are resampled. SHD and SSC were heard at 48000.
+        preset: constants of the hair cells; article needs a sample rate of 36000 or more.
+        membrane: travelling_wave, as SHD and SSC, or gammatone, which is lighter.
+        seed: of the noise.
+        jobs: processes; as many as there are processors otherwise.
+        on_error: raise on a recording that cannot be used, or skip it and count.
+        json: print the result as one JSON object.
+    """
+    from temporal.datasets import convert_folder
+
+    done = convert_folder(
+        audio_dir,
+        out,
+        sample_rate=sample_rate,
+        preset=preset,
+        membrane=membrane,
+        seed=seed,
+        jobs=jobs,
+        on_error=on_error,
+        progress=True if sys.stderr.isatty() else _tenths,
+    )
+    for message in done.messages:
+        print(message, file=sys.stderr)
+    print(_json.dumps(done.to_dict(), ensure_ascii=False) if json else done)
 
 
 @app.command
@@ -247,6 +302,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _tenths(done: int, total: int) -> None:
+    """Progress where there is no terminal for a bar: a line a tenth."""
+    if done and done * 10 // total > (done - 1) * 10 // total:
+        print(f"converting: {done} of {total}", file=sys.stderr, flush=True)
+
+
 def _pairs(tokens: tuple[str, ...]) -> dict[str, str]:
     """("--a.b", "1", "--c=2") -> {"a.b": "1", "c": "2"}."""
     changes, rest = {}, list(tokens)
@@ -286,13 +347,18 @@ def _to_resume(recipe: Recipe, out: Path | None, changes: dict[str, Any]) -> tup
     return out, stored
 
 
-def _show_plan(recipe: Recipe, json: bool) -> None:
+def _show_plan(recipe: Recipe, device: str, json: bool) -> None:
+    """The recipe, and what it will take; as text it is a recipe file, in which the latter are comments."""
+    from temporal.training import plan
+
+    planned = plan(recipe, device=device)
     if json:
-        print(_json.dumps(recipe.to_dict()))
+        print(_json.dumps(recipe.to_dict() | {"plan": planned.to_dict()}))
         return
     import tomli_w
 
-    print(tomli_w.dumps(recipe.to_dict()), end="")
+    print(tomli_w.dumps(recipe.to_dict()))
+    print("\n".join(f"# {line}" for line in str(planned).splitlines()))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ PUBLIC = {
     "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
     "temporal.datasets": """
         Audio AudioError AudioFolder AudioHeader BackgroundNoise BandMask Batch Binning Blend BucketSampler
-        ChannelMask ChannelShift DownloadError Events EventsError EventsWriter Gain Noise Recording SHD SSC
+        ChannelMask ChannelShift Conversion DownloadError Events EventsError EventsWriter Gain Noise Recording SHD SSC
         SpeechCommands SpikeBatch SpikeDrop SpikeJitter SpikeRecording SpokenDigits StepMask StepShift Stretch
-        TimeMask TimeShift collate collate_spikes generator_for generators_for read_audio read_header write_events
+        TimeMask TimeShift collate collate_spikes convert_folder generator_for generators_for read_audio read_header
+        write_events
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
     "temporal.frontends": """
@@ -36,7 +37,8 @@ PUBLIC = {
     "temporal.neurons.functional": "adlif alif cuba_lif li lif",
     "temporal.streaming": "Decision Event Stream stream_file",
     "temporal.training": """
-        Augment Data Delays Interrupted Optimizer Progress Recipe Result Run evaluate find_recipe recipes train
+        Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes evaluate
+        find_recipe plan recipes train
     """,
 }
 NAMES = {package: sorted(names.split()) for package, names in PUBLIC.items()}

@@ -59,9 +59,12 @@ def stream_file(
 
     if not 0 < chunk < float("inf"):
         raise ValueError(f"stream_file: chunk={chunk} must be a positive number of seconds")
-    stream = Stream(model, window=window, threshold=threshold, refractory=refractory)
     if model.frontend is None or model.sample_rate is None:
-        raise ValueError("stream_file: the model has no front end for recordings; push its steps into a Stream instead")
+        raise ValueError(
+            "stream_file: the model was trained on steps, such as spikes, and has no front end that hears sound; push its "
+            "steps into a Stream, or convert recordings (temporal spikes) and evaluate them (temporal evaluate)"
+        )
+    stream = Stream(model, window=window, threshold=threshold, refractory=refractory)
     wave = read_audio(path, int(model.sample_rate)).wave
     return _play(stream, wave.split(max(1, round(chunk * model.sample_rate))))
 

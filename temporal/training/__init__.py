@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from .recipe import Augment, Data, Delays, Optimizer, Recipe
 from .recipes import find_recipe, recipes
 from .run import Run
+from .spikes import SpikeAugment, Spikes
 
 if _TYPE_CHECKING:
     from .evaluation import Result, evaluate
     from .loop import Interrupted, train
+    from .planning import Plan, plan
     from .progress import Progress
 
 _HOME = {
     "Interrupted": "loop",
+    "Plan": "planning",
     "Progress": "progress",
     "Result": "evaluation",
     "evaluate": "evaluation",
+    "plan": "planning",
     "train": "loop",
 }
 
@@ -26,12 +30,16 @@ __all__ = [
     "Delays",
     "Interrupted",
     "Optimizer",
+    "Plan",
     "Progress",
     "Recipe",
     "Result",
     "Run",
+    "SpikeAugment",
+    "Spikes",
     "evaluate",
     "find_recipe",
+    "plan",
     "recipes",
     "train",
 ]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import cast
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from temporal.datasets import AudioFolder, Batch
 from temporal.delays import DelayedLinear, DelaySchedule
 from temporal.frontends import Normalize
-from temporal.layers import Model, to_steps
+from temporal.layers import Model
+from temporal.models import ModelSpec
 
-from ._augment import Augmentation
-from .data import batches
+from ._augment import augmentation_of
+from .data import AnyBatch, AnyData, channels_of
 from .recipe import Recipe
 
 
@@ -26,20 +27,40 @@ def seed_of(seed: int, *what: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
 
 
+def accelerator_of(device: str) -> str:
+    """The name of a device, if it is one that is there."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device {device!r}: auto, cpu or cuda is right")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda': torch sees no GPU here; use --device cpu, or auto")
+    return device
+
+
+def spec_of(recipe: Recipe, data: AnyData) -> ModelSpec:
+    """The specification of a recipe's model for its recordings."""
+    return ModelSpec(
+        frontend=recipe.frontend,
+        network=recipe.network,
+        labels=tuple(data.labels),
+        readout=recipe.readout,
+        inputs=channels_of(data),
+        tail=recipe.tail,
+    )
+
+
 class TrainingStep(nn.Module):
     """From a batch of recordings to the loss, with the augmentation of a recipe."""
 
-    def __init__(self, model: Model, recipe: Recipe) -> None:
+    def __init__(self, model: Model, recipe: Recipe, data: AnyData) -> None:
         super().__init__()
         self.model = model
-        self.augmentation = Augmentation(recipe.augment, model.sample_rate or 0, recipe.seed)
+        self.augmentation: Any = augmentation_of(recipe, data)
 
-    def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: AnyBatch, epoch: int) -> tuple[Tensor, Tensor]:
         """(mean loss, number of recordings decided right)."""
-        wave, lengths, draws = self.augmentation.waves(batch, epoch)
-        x, steps = self.model.steps(wave, lengths)
-        frames, steps = self.augmentation.frames(x.permute(1, 2, 0), cast(Tensor, steps), draws)
-        logits = self.model.decide(to_steps(frames), steps)
+        signal, lengths, draws = self.augmentation.signals(batch, epoch)
+        x, steps = self.model.steps(signal, lengths)
+        logits = self.model.decide(*self.augmentation.steps(x, cast(Tensor, steps), draws))
         spoken, silent = logits[: len(batch.labels)], logits[len(batch.labels) :]
         loss = cross_entropy(spoken, batch.labels)
         if len(silent):
@@ -77,11 +98,11 @@ def widest_delay(model: Model) -> float:
     return max(float(layer.sigma) for layer in model.modules() if isinstance(layer, DelayedLinear))
 
 
-def fit_normalisation(model: Model, data: AudioFolder, batch_size: int = 64) -> None:
-    """Fit the front end's normalisation, if it has one, on the training recordings as they are."""
+def fit_normalisation(model: Model, recordings: Iterable[AnyBatch]) -> None:
+    """Fit the front end's normalisation, if it has one, on batches of the training recordings as they are."""
     parts = [] if model.frontend is None else list(model.frontend.children())
     at = next((i for i, part in enumerate(parts) if isinstance(part, Normalize)), None)
     if at is None:
         return
     before = model.frontend[:at]
-    parts[at].fit((before(batch.wave), before.frames(batch.lengths)) for batch in batches(data, batch_size))
+    parts[at].fit((before(wave), before.frames(lengths)) for wave, lengths, *_ in recordings)

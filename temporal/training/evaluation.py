@@ -15,8 +15,9 @@ from .run import Run
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from temporal.datasets import AudioFolder
     from temporal.layers import Model
+
+    from .data import AnyData
 
 __all__ = ["Result", "evaluate"]
 
@@ -103,7 +104,8 @@ def evaluate(
 
     Args:
         run: a run or its folder.
-        data: a folder of recordings: all of them, unless ``split`` is given; ``None``: the test part of the run's own.
+        data: a folder or a file of the recipe's kind: all of its recordings, unless ``split`` is given; ``None``: the
+            test part of the run's own.
         split: a split rule ("official", "lists", "speaker=NAME", ...): only its test part.
         on_error: "raise" on a recording that cannot be read, or "skip" it and count; ``None``: as in the recipe.
         network: for a run with a network class of the user's own; see :func:`temporal.load`.
@@ -130,7 +132,7 @@ def evaluate(
 
 
 def predict(
-    model: Model, dataset: AudioFolder, *, batch_size: int = 64, progress: Callable[[int, int], None] | None = None
+    model: Model, dataset: AnyData, *, batch_size: int = 64, progress: Callable[[int, int], None] | None = None
 ) -> Result:
     """What a model, deployed, says of every recording of a data set."""
     import torch
@@ -145,7 +147,8 @@ def predict(
     with torch.inference_mode():
         for batch in batches(dataset, batch_size):
             rows, batch = batch.indices.tolist(), batch.to(device)
-            logits |= zip(rows, deployed(batch.wave.double(), batch.lengths), strict=True)
+            signal, lengths = batch[:2]
+            logits |= zip(rows, deployed(signal.double(), lengths), strict=True)
             if progress is not None:
                 progress(len(logits), len(dataset))
     scores, predictions = torch.stack([logits[i] for i in range(len(dataset))]).softmax(-1).max(-1)
@@ -160,7 +163,7 @@ def predict(
     )
 
 
-def _trained_on(run: Run, dataset: AudioFolder) -> int:
+def _trained_on(run: Run, dataset: AnyData) -> int:
     if not run.training_files.is_file():
         return 0
     trained = json.loads(run.training_files.read_text(encoding="utf-8"))

@@ -19,13 +19,22 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from temporal.datasets import Batch, BucketSampler, collate
-from temporal.models import ModelSpec, save
+from temporal.datasets import BucketSampler
+from temporal.models import save
 
 from ._checkpoint import Position, restore_checkpoint, save_checkpoint
 from ._fields import differences
-from ._step import TrainingStep, delay_schedule, fit_normalisation, optimizer_of, seed_of, widest_delay
-from .data import batches, fingerprints, open_part
+from ._step import (
+    TrainingStep,
+    accelerator_of,
+    delay_schedule,
+    fit_normalisation,
+    optimizer_of,
+    seed_of,
+    spec_of,
+    widest_delay,
+)
+from .data import AnyBatch, batches, fingerprints, gather, open_part
 from .evaluation import predict
 from .progress import Progress
 from .recipe import Recipe
@@ -81,7 +90,7 @@ class _Training:
         from lightning.fabric import Fabric
 
         self.run, self.recipe, self.progress = run, recipe, progress
-        self.fabric = Fabric(accelerator=_accelerator(device), devices=1)
+        self.fabric = Fabric(accelerator=accelerator_of(device), devices=1)
         self.data = open_part(recipe, "train")
         self.validation = open_part(recipe, "validation", self.data.labels) if self._has_validation() else None
         self.test = open_part(recipe, "test", self.data.labels)  # now: a split without one is no news for the end
@@ -89,13 +98,9 @@ class _Training:
             raise ValueError(f"data.split={recipe.data.split!r} leaves no recording to test on: choose another split")
         for message in self.data.messages:
             progress.say(f"training recordings: {message}")
-        self.spec = ModelSpec(
-            frontend=recipe.frontend,
-            network=recipe.network,
-            labels=tuple(self.data.labels),
-            readout=recipe.readout,
-            tail=recipe.tail,
-        )
+        if getattr(recipe.augment, "background", None) is not None and not getattr(self.data, "background", None):
+            progress.say("training recordings: no folder of recorded noise beside them, so none is mixed in")
+        self.spec = spec_of(recipe, self.data)
         torch.manual_seed(seed_of(recipe.seed, "weights"))
         self.model = self.spec.build()
         self.sampler = BucketSampler(self.data.durations, recipe.batch_size, seed=recipe.seed)
@@ -116,8 +121,8 @@ class _Training:
                 run.checkpoint_file, self.model, optimizer, self.learning_rate, self.position
             )
         else:
-            fit_normalisation(self.model, self.data)
-        self.step, self.optimizer = self.fabric.setup(TrainingStep(self.model, recipe), optimizer)
+            fit_normalisation(self.model, batches(self.data, 64))
+        self.step, self.optimizer = self.fabric.setup(TrainingStep(self.model, recipe, self.data), optimizer)
         self.delays = delay_schedule(recipe, self.model)
 
     def begin(self) -> None:
@@ -194,9 +199,8 @@ class _Training:
         if self.stop and here.epoch < self.recipe.epochs:
             self._interrupt()
 
-    def _batch(self, rows: list[int]) -> Batch:
-        batch = collate([self.data[i] for i in rows])
-        return self.fabric.to_device(batch)
+    def _batch(self, rows: list[int]) -> AnyBatch:
+        return self.fabric.to_device(gather(self.data, rows))
 
     def _validate(self) -> dict[str, float]:
         """Loss and accuracy on recordings that are not trained on, with the delays as they are now. Chooses nothing."""
@@ -206,7 +210,7 @@ class _Training:
         loss, right = 0.0, 0
         with torch.inference_mode():
             for batch in map(self.fabric.to_device, batches(self.validation, 2 * self.recipe.batch_size)):
-                logits = self.model(batch.wave, batch.lengths)
+                logits = self.model(*batch[:2])
                 loss += float(cross_entropy(logits, batch.labels, reduction="sum"))
                 right += int((logits.argmax(-1) == batch.labels).sum())
         total = len(self.validation)
@@ -228,7 +232,7 @@ class _Training:
 
     def _has_validation(self) -> bool:
         data = self.recipe.data
-        return data.path is None or data.validation > 0
+        return data.path is None or data.validation != 0
 
 
 def _fresh(recipe: Recipe, out: str | os.PathLike | None) -> Run:
@@ -249,14 +253,6 @@ def _resumed(recipe: Recipe, out: str | os.PathLike | None) -> Run:
         list_of = ", ".join(f"{key} (there {theirs!r}, here {ours!r})" for key, (theirs, ours) in changed.items())
         raise ValueError(f"{out}: cannot be resumed, it is a run of another recipe: {list_of}")
     return run
-
-
-def _accelerator(device: str) -> str:
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device {device!r}: auto, cpu or cuda is right")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda': torch sees no GPU here; use --device cpu, or auto")
-    return device
 
 
 @contextlib.contextmanager

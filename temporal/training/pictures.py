@@ -7,17 +7,17 @@ from typing import Any
 import torch
 
 from temporal.analysis import confusion_matrix, learning_curve, raster, record_spikes, save
-from temporal.datasets import AudioFolder, collate
 from temporal.layers import Model
 from temporal.models import deploy
 
+from .data import AnyData, gather, seconds_per_step
 from .evaluation import Result
 from .run import Run
 
 __all__ = ["draw"]
 
 
-def draw(run: Run, model: Model, rows: list[dict[str, Any]], result: Result, test: AudioFolder) -> None:
+def draw(run: Run, model: Model, rows: list[dict[str, Any]], result: Result, test: AnyData) -> None:
     """Write ``learning_curve.png``, ``confusion_matrix.png`` and ``raster.png`` into a run folder."""
     if rows:
         save(learning_curve(rows), run.folder / "learning_curve.png")
@@ -26,21 +26,20 @@ def draw(run: Run, model: Model, rows: list[dict[str, Any]], result: Result, tes
 
 
 @torch.inference_mode()
-def _draw_raster(run: Run, model: Model, result: Result, test: AudioFolder) -> None:
+def _draw_raster(run: Run, model: Model, result: Result, test: AnyData) -> None:
     """The first recording of the test part that is recognised, or the first one."""
     right = (i for i, (a, b) in enumerate(zip(result.targets, result.predictions, strict=True)) if a == b)
     index = next(right, 0)
-    batch = collate([test[index]])
-    x, _ = model.steps(batch.wave.double(), batch.lengths)
+    signal, lengths = gather(test, [index])[:2]
+    x, _ = model.steps(signal.double(), lengths)
     x = torch.cat([x, x.new_zeros(model.tail, *x.shape[1:])])
     output, _ = model.network(x)
-    seconds = model.frontend.hop_length / model.sample_rate if model.frontend and model.sample_rate else 1.0
     figure = raster(
         record_spikes(model.network, x),
         features=x[:, 0].T,
         readout=output[:, 0],
         labels=result.labels,
-        seconds_per_step=seconds,
+        seconds_per_step=seconds_per_step(model, test),
         title=f"{test.keys[index]}: {result.labels[result.predictions[index]]}",
     )
     save(figure, run.folder / "raster.png")

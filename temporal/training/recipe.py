@@ -16,8 +16,11 @@ from typing import Any
 from temporal.models.specs import FRONTENDS, NETWORKS, READOUTS, DelayedLIF, Mel, known, part_to_dict
 
 from ._fields import flat, override, plain
+from .spikes import SpikeAugment, Spikes
 
 __all__ = ["Augment", "Data", "Delays", "Optimizer", "Recipe"]
+
+_SOUND, _SPIKES = ("folder", "speech-commands"), ("shd", "ssc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +28,28 @@ class Data:
     """Where the recordings come from, and how they are split.
 
     Args:
-        path: a folder of recordings; ``None`` is the recipe's embedded data set, if it has one.
-        embedded: name of that data set: "spoken-digits" or ``None``.
-        split: the rule that says which recordings test: "auto", "official", "lists", "speaker=NAME" or "random".
-        validation: part of the training recordings that is held out to watch a run, 0..1; nothing is chosen on it.
+        path: a folder of recordings, or a file of spikes; ``None`` is the recipe's embedded data set, if it has one.
+        kind: what is there: "folder" (of any recordings), "speech-commands", "shd" or "ssc" (the published files, or one
+            file in their layout).
+        embedded: name of the embedded data set: "spoken-digits" or ``None``.
+        split: the rule that says which recordings test: "auto", "official", "lists", "hash", "speaker=NAME" or "random".
+        validation: part of the training recordings that is held out to watch a run, 0..1, unless the data set has such a
+            part; of spikes also "speaker=NAME,NAME": what these say. Nothing is chosen on it.
         on_error: "raise" on a recording that cannot be read, or "skip" it and count.
+        words: of Speech Commands: 35, 30, 12 (ten words, silence, and unknown words), or ``None``: every folder.
+        silence_from: of the 12 words: what silence is made from, "noise" or "zeros".
+        download: fetch the published files into ``path`` if they are not there.
     """
 
     path: str | None = None
+    kind: str = "folder"
     embedded: str | None = None
     split: str = "auto"
-    validation: float = 0.1
+    validation: float | str = 0.1
     on_error: str = "raise"
+    words: int | None = None
+    silence_from: str = "noise"
+    download: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +61,8 @@ class Augment:
         gain: largest change of level to either side, in dB.
         lead: longest silence put before a recording on top of that, in seconds, so that a word is known in a stream.
         noise: signal to noise at the loudest noise that is added, in dB; the softest is 50 dB softer.
+        background: the same for recorded noise, the softest 20 dB softer, where the data set has a folder of it.
+        background_share: part of the recordings that get any of that, 0..1.
         silence: recordings of noise alone, as a part of a batch, of which the right answer is no class at all: all
             classes alike. It keeps a stream silent where nobody speaks.
         speed: largest change of tempo, as a part: 0.1 is 10 % faster or slower.
@@ -60,6 +75,8 @@ class Augment:
     lead: float = 0.0
     gain: float = 0.0
     noise: float | None = None
+    background: float | None = None
+    background_share: float = 0.8
     silence: float = 0.0
     speed: float = 0.0
     pitch: float = 0.0
@@ -105,16 +122,18 @@ class Recipe:
 
     Args:
         name: what the run is called.
-        data, augment, delays, optimizer: see their classes.
+        data, delays, optimizer: see their classes.
+        augment: an :class:`Augment` for sound, a :class:`SpikeAugment` for spikes.
         frontend, network: specifications of :mod:`temporal.models`; ``network`` may be a dataclass of one's own with
             ``build(inputs, classes)``.
+        spikes: how recordings that are spikes become steps; the front end is ``None`` then. ``None`` for sound.
         readout: "sum-softmax", "last-step" or "max-over-time".
         tail: zero steps appended to every recording.
         epochs: passes over the training recordings, fixed beforehand: the last epoch's model is the result.
         batch_size: recordings an update.
         seed: of every random number in the run.
     Raises:
-        ValueError: a number outside its range, an unknown name.
+        ValueError: a number outside its range, an unknown name, parts that do not go together.
 
     Example:
         >>> from temporal.training import Recipe
@@ -126,10 +145,11 @@ class Recipe:
     name: str
     data: Data = field(default_factory=Data)
     frontend: Any = field(default_factory=Mel)
+    spikes: Spikes | None = None
     network: Any = field(default_factory=DelayedLIF)
     readout: str = "sum-softmax"
     tail: int = 0
-    augment: Augment = field(default_factory=Augment)
+    augment: Augment | SpikeAugment = field(default_factory=Augment)
     delays: Delays = field(default_factory=Delays)
     optimizer: Optimizer = field(default_factory=Optimizer)
     epochs: int = 30
@@ -139,27 +159,52 @@ class Recipe:
     def __post_init__(self) -> None:
         known("readout", self.readout, READOUTS)
         known("on_error", self.data.on_error, ("raise", "skip"))
+        known("kind of data", self.data.kind, (*_SOUND, *_SPIKES))
+        self._check_kinds()
+        sound = self.augment if isinstance(self.augment, Augment) else Augment()
         for name, value, good, right in (
             ("epochs", self.epochs, self.epochs >= 1, "at least 1"),
             ("batch_size", self.batch_size, self.batch_size >= 2, "at least 2"),
             ("seed", self.seed, 0 <= self.seed < 2**31, "0 to 2^31 - 1"),
             ("tail", self.tail, self.tail >= 0, "0 or more steps"),
-            ("data.validation", self.data.validation, 0 <= self.data.validation < 1, "0 or more, below 1"),
+            ("data.validation", self.data.validation, *_validation(self.data)),
             ("optimizer.lr", self.optimizer.lr, self.optimizer.lr > 0, "above 0"),
             ("optimizer.lr_delay", self.optimizer.lr_delay, self.optimizer.lr_delay >= 0, "0 or more"),
             ("optimizer.weight_decay", self.optimizer.weight_decay, self.optimizer.weight_decay >= 0, "0 or more"),
             ("optimizer.warmup", self.optimizer.warmup, 0 < self.optimizer.warmup < 1, "above 0, below 1"),
-            ("augment.shift", self.augment.shift, self.augment.shift >= 0, "0 or more seconds"),
-            ("augment.gain", self.augment.gain, self.augment.gain >= 0, "0 or more dB"),
-            ("augment.lead", self.augment.lead, self.augment.lead >= 0, "0 or more seconds"),
-            ("augment.silence", self.augment.silence, 0 <= self.augment.silence <= 1, "0..1"),
-            ("augment.speed", self.augment.speed, self.augment.speed >= 0, "0 or more"),
-            ("augment.pitch", self.augment.pitch, self.augment.pitch >= 0, "0 or more"),
-            ("augment.band_mask", self.augment.band_mask, self.augment.band_mask >= 0, "0 or more bands"),
-            ("augment.time_mask", self.augment.time_mask, self.augment.time_mask >= 0, "0 or more frames"),
+            ("augment.shift", sound.shift, sound.shift >= 0, "0 or more seconds"),
+            ("augment.gain", sound.gain, sound.gain >= 0, "0 or more dB"),
+            ("augment.lead", sound.lead, sound.lead >= 0, "0 or more seconds"),
+            ("augment.silence", sound.silence, 0 <= sound.silence <= 1, "0..1"),
+            ("augment.background_share", sound.background_share, 0 <= sound.background_share <= 1, "0..1"),
+            ("augment.speed", sound.speed, sound.speed >= 0, "0 or more"),
+            ("augment.pitch", sound.pitch, sound.pitch >= 0, "0 or more"),
+            ("augment.band_mask", sound.band_mask, sound.band_mask >= 0, "0 or more bands"),
+            ("augment.time_mask", sound.time_mask, sound.time_mask >= 0, "0 or more frames"),
         ):
             if not good:
                 raise ValueError(f"Recipe: {name}={value}; {right} is right")
+
+    def _check_kinds(self) -> None:
+        """Front end, spikes, augmentation and data set belong to one of two kinds of recordings."""
+        if self.spikes is None:
+            if isinstance(self.augment, SpikeAugment):
+                raise ValueError(
+                    "Recipe: augment=SpikeAugment(...) is for spikes; give spikes=Spikes(), or Augment(...)"
+                )
+            if self.data.kind in _SPIKES:
+                raise ValueError(
+                    f"Recipe: data.kind={self.data.kind!r} holds spikes; give frontend=None, spikes=Spikes()"
+                )
+            return
+        if self.frontend is not None:
+            raise ValueError("Recipe: spikes are steps already; frontend=None is right beside spikes=Spikes(...)")
+        if not isinstance(self.augment, SpikeAugment):
+            raise ValueError("Recipe: augment=Augment(...) is for sound; SpikeAugment(...) is right for spikes")
+        if self.data.kind not in _SPIKES:
+            raise ValueError(
+                f"Recipe: data.kind={self.data.kind!r} holds sound; for spikes {' or '.join(_SPIKES)} is right"
+            )
 
     def override(self, changes: dict[str, Any]) -> Recipe:
         """A copy with some fields changed; keys are dotted, values are of the field's type or text that reads as it.
@@ -189,6 +234,9 @@ class Recipe:
         if kind is not None:
             known("kind of front end", kind, [*FRONTENDS, "none"])
             start = dataclasses.replace(start, frontend=None if kind == "none" else FRONTENDS[kind]())
+        if "spikes" in stored and start.spikes is None:
+            data = dataclasses.replace(start.data, kind=stored.get("data", {}).get("kind", "shd"))
+            start = dataclasses.replace(start, frontend=None, data=data, spikes=Spikes(), augment=SpikeAugment())
         kind = stored.get("network", {}).get("kind")
         if kind in NETWORKS:
             del stored["network"]["kind"]
@@ -224,3 +272,11 @@ class Recipe:
         import tomli_w
 
         Path(file).write_text(tomli_w.dumps(self.to_dict()), encoding="utf-8")
+
+
+def _validation(data: Data) -> tuple[bool, str]:
+    """Whether data.validation can be used, and what is right."""
+    if not isinstance(data.validation, str):
+        return 0 <= data.validation < 1, "0 or more, below 1"
+    good = data.kind in _SPIKES and bool(data.validation.removeprefix("speaker=").strip(" ,"))
+    return good and data.validation.startswith("speaker="), 'a part, or, of spikes, "speaker=NAME,NAME"'

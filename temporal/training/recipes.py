@@ -7,7 +7,8 @@ from pathlib import Path
 
 from temporal.models.specs import DelayedLIF, Mel, known
 
-from .recipe import Augment, Data, Optimizer, Recipe
+from .recipe import Augment, Data, Delays, Optimizer, Recipe
+from .spikes import SpikeAugment, Spikes
 
 __all__ = ["find_recipe", "recipes"]
 
@@ -46,6 +47,52 @@ def recipes() -> dict[str, tuple[str, Recipe]]:
                 network=DelayedLIF(hidden=256, layers=2, max_delay=24, dropout=0.2),
                 tail=24,
                 augment=Augment(shift=0.1, gain=6.0, silence=0.1, speed=0.1, pitch=0.05, band_mask=7, time_mask=14),
+            ),
+        ),
+        "shd": (
+            "Spiking Heidelberg Digits, or any file in their layout (temporal spikes makes one); needs --data",
+            Recipe(
+                name="shd",
+                data=Data(kind="shd"),
+                frontend=None,
+                spikes=Spikes(preset="10ms"),
+                network=DelayedLIF(hidden=256, layers=2, max_delay=24, tau=1.005, dropout=0.4),
+                tail=36,
+                augment=SpikeAugment(channel_shift=4, shift=0.05, time_mask=10, channel_mask=10),
+                delays=Delays(sigma_end=0.5, until=0.5, round_at=0.9),
+                optimizer=Optimizer(lr=5e-3, weight_decay=1e-5),
+                epochs=60,
+                batch_size=128,
+            ),
+        ),
+        "ssc": (
+            "Spiking Speech Commands, 35 words, or any file in their layout; needs --data",
+            Recipe(
+                name="ssc",
+                data=Data(kind="ssc"),
+                frontend=None,
+                spikes=Spikes(preset="10ms"),
+                network=DelayedLIF(hidden=512, layers=2, max_delay=30, tau=1.5, dropout=0.25),
+                tail=45,
+                augment=SpikeAugment(channel_shift=2, shift=0.05, time_mask=10, channel_mask=10),
+                delays=Delays(sigma_end=0.5, until=0.5, round_at=0.9),
+                optimizer=Optimizer(lr=5e-3, weight_decay=1e-5),
+                epochs=40,
+                batch_size=128,
+            ),
+        ),
+        "gsc": (
+            "Google Speech Commands, all words or --data.words 12, from sound; needs --data",
+            Recipe(
+                name="gsc",
+                data=Data(kind="speech-commands"),
+                frontend=Mel(sample_rate=16000, n_fft=512, win_length=400, hop_length=160, n_mels=40, fmin=50.0),
+                network=DelayedLIF(hidden=256, layers=2, max_delay=24, tau=1.5, dropout=0.25),
+                tail=36,
+                augment=Augment(shift=0.1, gain=6.0, background=0.0, speed=0.1, pitch=0.05, band_mask=7, time_mask=14),
+                optimizer=Optimizer(lr=5e-3, weight_decay=1e-5),
+                epochs=40,
+                batch_size=128,
             ),
         ),
     }
