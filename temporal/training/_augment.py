@@ -97,7 +97,7 @@ class SpikeAugmentation:
         self.jitter = SpikeJitter(vary.jitter, vary.channel_jitter) if vary.jitter or vary.channel_jitter else None
         self.channel_shift = ChannelShift(vary.channel_shift) if vary.channel_shift else None
         self.shift = StepShift(round(vary.shift / data.binning.dt)) if vary.shift else None
-        self.masks = [StepMask(vary.time_mask)] * (vary.time_mask > 0)
+        self.masks: list[StepMask | ChannelMask] = [StepMask(vary.time_mask)] * (vary.time_mask > 0)
         self.masks += [ChannelMask(vary.channel_mask)] * (vary.channel_mask > 0)
 
     def signals(self, batch: SpikeBatch, epoch: int) -> tuple[Tensor, Tensor, Draws]:
