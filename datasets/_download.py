@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from ._lock import lock
 from ._progress import Progress
 
 __all__ = ["DownloadError", "checksum_of", "fetch"]
@@ -167,15 +168,9 @@ def _compare(file: IO[bytes], checksum: str | None) -> None:
 def _alone(partial: Path) -> Iterator[IO[bytes]]:
     """The partial file, opened for writing by this process alone where the system has such locks."""
     with open(partial, "r+b" if partial.exists() else "w+b") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass
-        except OSError:
+        if not lock(file):
             name = partial.name[1:].removesuffix(".partial")
-            raise DownloadError(f"{name}: another process is fetching it into {partial.parent}; wait for it") from None
+            raise DownloadError(f"{name}: another process is fetching it into {partial.parent}; wait for it")
         yield file
 
 

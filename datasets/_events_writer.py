@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from ._events_file import SPLIT_NUMBERS, Events
+from ._lock import lock
 
 __all__ = ["EventsWriter", "write_events"]
 
@@ -160,7 +161,9 @@ class EventsWriter:
         try:
             self._folder.mkdir(exist_ok=True)
             index = open(self._folder / "index.jsonl", "a+b")  # noqa: SIM115 # it lives as long as the writer
-            _lock(index, self._folder)
+            if not lock(index):
+                index.close()
+                raise BlockingIOError(f"{self._folder}: another process is writing this file; wait until it is done")
             about = self._folder / "about.json"
             if resume and about.exists() and about.read_text() != self._about:
                 index.close()
@@ -308,15 +311,3 @@ def write_events(
 def _each(recordings: Iterable[Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for times, units in recordings:
         yield np.asarray(times), np.asarray(units)
-
-
-def _lock(file: IO[bytes], folder: Path) -> None:
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:
-        pass
-    except OSError:
-        file.close()
-        raise BlockingIOError(f"{folder}: another process is writing this file; wait until it is done") from None

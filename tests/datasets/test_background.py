@@ -60,6 +60,7 @@ def test_a_draw_depends_on_the_recording_alone():
     for n, index in enumerate((9, 2, 5, 7)):
         alone = mix(wave[n : n + 1], lengths[n : n + 1], generators_for(3, 1, [index]))
         assert torch.equal(alone[0], together[n])
+    assert not any(row[n:].any() for row, n in zip(together, lengths.tolist(), strict=True))
     assert not torch.equal(together, mix(wave, lengths, generators_for(3, 2, [9, 2, 5, 7])))
 
 

@@ -94,6 +94,18 @@ def test_nothing_and_almost_nothing(name):
     assert len(short) == len(empty) and short.sum() == 1
 
 
+@pytest.mark.parametrize("dt", [0.001, 0.004, 0.01, 1.4 / 99, 1.4 / 249, 0.3])
+@pytest.mark.parametrize("first", [0.0, 0.123])
+def test_lengths_end_with_the_last_spike(dt, first):
+    """Right on every edge, where a quotient would round to either side."""
+    last = first + np.arange(1500) * dt
+    binning = Binning(dt, start="first")
+    assert binning.lengths(np.full(1500, first), last).tolist() == list(range(1, 1501))
+    for n in range(0, 1500, 7):
+        x = binning(np.array([first, last[n]]), np.array([0, 1]))
+        assert len(x) == n + 1 and x[-1, 1] == 1
+
+
 def test_a_last_channel_of_fewer_units():
     x = Binning(0.01, merge=300)(np.array([0.0, 0.0]), np.array([599, 600]))
     assert x.tolist() == [[0, 1, 1]]
