@@ -1,11 +1,13 @@
-"""A cochlea: from sound to the spikes of bushy cells, as the converter of SHD and SSC makes them; ``reference.py`` says how."""
+"""A cochlea, from sound to the spikes of bushy cells, as the converter of SHD and SSC makes them.
+
+``reference.py`` says how.
+"""
 
 from .._dispatch import Backends
-from .ear import PRESETS, Ear
+from .ear import HIGHEST, PRESETS, Ear
 from .linear import blocks
 from .noise import TILE, Heard, keys, philox
 from .reference import start
-from .transfer import HIGHEST
 
 __all__ = ["BACKENDS", "HIGHEST", "PRESETS", "TILE", "Ear", "Heard", "blocks", "keys", "philox", "start"]
 

@@ -1,9 +1,9 @@
 """FFTs of friendly lengths for recordings of any length.
 
-The converter gives k = n // 2 + 1 steps from an inverse FFT of k points, and k may be a prime: 16,000 samples give 8,001. So the
-same trigonometric polynomial is taken at ``size`` points, a product of twos, threes and fives at least 3/2 as many, and
-interpolated to the k steps by a Kaiser-Bessel window of 9 points, whose spectrum is divided out beforehand: within 1e-6 of the
-peak (a non-uniform FFT; Greengard and Lee 2004, Fessler and Sutton 2003).
+The converter gives k = n // 2 + 1 steps from an inverse FFT of k points, and k may be a prime: 16,000 samples give
+8,001. So the same trigonometric polynomial is taken at ``size`` points, a product of twos, threes and fives at least
+3/2 as many, and interpolated to the k steps by a Kaiser-Bessel window of 9 points, whose spectrum is divided out
+beforehand: within 1e-6 of the peak (a non-uniform FFT; Greengard and Lee 2004, Fessler and Sutton 2003).
 """
 
 from functools import lru_cache
@@ -43,7 +43,6 @@ def circle(steps: int) -> Circle:
     root = np.sqrt(beta**2 - (np.pi * _TAPS * np.arange(half) / size) ** 2)
     scale = root / (_TAPS * np.sinh(root)) * size / steps
     if steps % 2 == 0:
-        scale[-1] /= (
-            2  # the Nyquist frequency of k points counts once; of ``size`` points it is one like any other, and its mirror
-        )
+        # The Nyquist frequency of k points counts once; among more points it is one like any other, with its mirror.
+        scale[-1] /= 2
     return Circle(size, scale, base + size, weights.astype(np.float32))

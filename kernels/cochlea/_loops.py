@@ -1,9 +1,12 @@
 """The compiled loops of ``cpu.py``: serial, for ``LANES`` channels side by side, without the interpreter's lock.
 
-Time goes in tiles of at most ``TILE`` steps. A tile is [steps, LANES], and so is everything about its channels: each equation of
-``reference.py`` is one vectorised loop over the lanes, in the same order of operations, and all of it stays in the first-level
-cache. ``w`` holds one row a quantity, at distances known when the loops are compiled (LLVM must see that they do not overlap).
+Time goes in tiles of at most 32 steps, which share a key of the noise. A tile is [steps, LANES], and so is everything
+about its channels: each equation of ``reference.py`` is one vectorised loop over the lanes, in the same order of
+operations, and all of it stays in the first-level cache. ``w`` holds one row a quantity, at distances known when the
+loops are compiled (LLVM must see that they do not overlap).
 """
+
+from typing import Any
 
 import numba
 import numpy as np
@@ -11,9 +14,8 @@ from numba import float32 as f32
 from numba import uint64 as u64
 
 from .._float32 import exp
-from .noise import TILE
 
-__all__ = ["LANES", "MEMBRANE", "PROBABILITY", "SPIKES", "WORK_ROWS", "fold", "hear", "response"]
+__all__ = ["LANES", "MEMBRANE", "PROBABILITY", "SPIKES", "WORK_ROWS", "fold", "hear", "make_response"]
 
 LANES = 64
 MEMBRANE, PROBABILITY, SPIKES = range(3)  # what to give out
@@ -24,62 +26,68 @@ _P, _N, _CDF, _PMF, _ODDS, _U, _OLD, _FIRED = (row * LANES for row in range(7, 1
 _UNIFORMS, _RING = 15 * LANES, WORK_ROWS * LANES
 _VECTORISED = 3  # releases that are looked for in all lanes at once; more are rare
 _ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
-_INVERSE = tuple(np.float32(1 / (i + 1)) for i in range(40))
+_INVERSE: Any = tuple(np.float32(1 / (i + 1)) for i in range(40))
 _QUARTER = np.float32(2 / np.pi)
 _TO_WHOLE = np.float32(1.5 * 2**23)  # adding and subtracting it rounds to a whole number
 _HIGH, _MIDDLE, _LOW = np.float32(1.5703125), np.float32(4.837512969970703e-4), np.float32(7.549789948768648e-8)
-_SINE = tuple(np.float32(value) for value in (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4))
-_COSINE = tuple(np.float32(value) for value in (4.166664568298827e-2, -1.388731625493765e-3, 2.443315711809948e-5))
+_SINE: Any = tuple(np.float32(value) for value in (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4))
+_COSINE: Any = tuple(np.float32(value) for value in (4.166664568298827e-2, -1.388731625493765e-3, 2.443315711809948e-5))
 
-_options = {"nogil": True, "cache": True, "error_model": "numpy"}
+_options: Any = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
-@numba.njit(**_options)
-def response(amplitude, phase, origins, slopes, starts, ends, bins, real, imaginary, channels, first, stop):
-    """V of channels first .. stop at ``bins`` even frequencies, and once more the first, in rows of bins + 1.
+def make_response(version):
+    """``response``; the version stands in the cache's key, because numba itself looks at this file only, not at `exp`'s."""
 
-    The polynomials are flat [bands, channels, 6]; starts [bands + 1] are the first bins of the bands, and in the band of bin j
-    the position is origin + slope (j - start). From bin ends[channel] on a response is 0.
-    """
-    for channel in range(first, stop):
-        row = (channel - first) * (bins + 1)
-        end = min(bins, ends[channel])
-        for band in range(starts.size - 1):
-            begin, count = starts[band], min(starts[band + 1], end) - starts[band]
-            if count > 0:
-                at = (band * channels + channel) * 6
-                a0, a1, a2 = amplitude[at], amplitude[at + 1], amplitude[at + 2]
-                a3, a4, a5 = amplitude[at + 3], amplitude[at + 4], amplitude[at + 5]
-                b0, b1, b2 = phase[at], phase[at + 1], phase[at + 2]
-                b3, b4, b5 = phase[at + 3], phase[at + 4], phase[at + 5]
-                origin, slope = origins[band], slopes[band]
-                re, im = real[row + begin : row + begin + count], imaginary[row + begin : row + begin + count]
-                for j in range(count):
-                    t = origin + slope * np.float32(j)
-                    size = exp(((((a5 * t + a4) * t + a3) * t + a2) * t + a1) * t + a0)
-                    angle = ((((b5 * t + b4) * t + b3) * t + b2) * t + b1) * t + b0
-                    turns = (angle * _QUARTER + _TO_WHOLE) - _TO_WHOLE  # in quarters
-                    z = ((angle - turns * _HIGH) - turns * _MIDDLE) - turns * _LOW
-                    zz = z * z
-                    sine = z + z * zz * ((_SINE[2] * zz + _SINE[1]) * zz + _SINE[0])
-                    cosine = _ONE - _HALF * zz + zz * zz * ((_COSINE[2] * zz + _COSINE[1]) * zz + _COSINE[0])
-                    quarter = np.int32(turns) & 3
-                    swapped = (quarter & 1) == 1
-                    x, y = (sine if swapped else cosine), (cosine if swapped else sine)
-                    re[j] = size * (-x if quarter == 1 or quarter == 2 else x)
-                    im[j] = size * (-y if quarter >= 2 else y)
-        for j in range(max(0, end), bins):
-            real[row + j] = _ZERO
-            imaginary[row + j] = _ZERO
-        real[row + bins], imaginary[row + bins] = real[row], imaginary[row]
+    @numba.njit(**_options)
+    def response(amplitude, phase, origins, slopes, starts, ends, bins, real, imaginary, channels, first, stop):
+        """V of channels first .. stop at ``bins`` even frequencies, and once more the first, in rows of bins + 1.
+
+        The polynomials are flat [bands, channels, 6]; starts [bands + 1] are the first bins of the bands, and in the band
+        of bin j the position is origin + slope (j - start). From bin ends[channel] on a response is 0.
+        """
+        _ = version
+        for channel in range(first, stop):
+            row = (channel - first) * (bins + 1)
+            end = min(bins, ends[channel])
+            for band in range(starts.size - 1):
+                begin, count = starts[band], min(starts[band + 1], end) - starts[band]
+                if count > 0:
+                    at = (band * channels + channel) * 6
+                    a0, a1, a2 = amplitude[at], amplitude[at + 1], amplitude[at + 2]
+                    a3, a4, a5 = amplitude[at + 3], amplitude[at + 4], amplitude[at + 5]
+                    b0, b1, b2 = phase[at], phase[at + 1], phase[at + 2]
+                    b3, b4, b5 = phase[at + 3], phase[at + 4], phase[at + 5]
+                    origin, slope = origins[band], slopes[band]
+                    re, im = real[row + begin : row + begin + count], imaginary[row + begin : row + begin + count]
+                    for j in range(count):
+                        t = origin + slope * np.float32(j)
+                        size = exp(((((a5 * t + a4) * t + a3) * t + a2) * t + a1) * t + a0)
+                        angle = ((((b5 * t + b4) * t + b3) * t + b2) * t + b1) * t + b0
+                        turns = (angle * _QUARTER + _TO_WHOLE) - _TO_WHOLE  # in quarters
+                        z = ((angle - turns * _HIGH) - turns * _MIDDLE) - turns * _LOW
+                        zz = z * z
+                        sine = z + z * zz * ((_SINE[2] * zz + _SINE[1]) * zz + _SINE[0])
+                        cosine = _ONE - _HALF * zz + zz * zz * ((_COSINE[2] * zz + _COSINE[1]) * zz + _COSINE[0])
+                        quarter = np.int32(turns) & 3
+                        swapped = (quarter & 1) == 1
+                        x, y = (sine if swapped else cosine), (cosine if swapped else sine)
+                        re[j] = size * (-x if quarter == 1 or quarter == 2 else x)
+                        im[j] = size * (-y if quarter >= 2 else y)
+            for j in range(max(0, end), bins):
+                real[row + j] = _ZERO
+                imaginary[row + j] = _ZERO
+            real[row + bins], imaginary[row + bins] = real[row], imaginary[row]
+
+    return response
 
 
 @numba.njit(**_options)
 def fold(real, imaginary, first, spectra, ends, steps, out, size, lanes):
     """The spectra of real signals of ``size`` points, (V X)[j] + conj (V X)[steps - j] for j up to steps // 2, then 0.
 
-    real, imaginary: rows of steps + 1 for the channels from ``first`` on. spectra: [4, steps // 2 + 1], flat: real and imaginary
-    part of X[j], then of X[steps - j], all scaled. out: [LANES, size // 2 + 1] pairs, flat.
+    real, imaginary: rows of steps + 1 for the channels from ``first`` on. spectra: [4, steps // 2 + 1], flat: real and
+    imaginary part of X[j], then of X[steps - j], all scaled. out: [LANES, size // 2 + 1] pairs, flat.
     """
     half, width = steps // 2 + 1, size // 2 + 1
     x, y, back_x, back_y = spectra[:half], spectra[half : 2 * half], spectra[2 * half : 3 * half], spectra[3 * half :]
@@ -105,24 +113,25 @@ def fold(real, imaginary, first, spectra, ends, steps, out, size, lanes):
 
 @numba.njit(**_options)
 def hear(
-    samples, size, base, weights, taps, points, stages, steps, first, keys, channel, lanes, silence, numbers, output, w, tile,
-    out, out_start, out_stride, spike_steps, spike_channels,
+    samples, size, base, weights, taps, points, stages, steps, first, keys, shared, channel, lanes, silence, numbers,
+    output, w, tile, out, out_start, out_stride, spike_steps, spike_channels,
 ):  # fmt: skip
     """``steps`` steps of up to LANES channels from ``channel`` on, of which ``first`` is the first; returns how many spikes.
 
-    With taps, samples holds the channels' membranes and ``gather`` reads them (points: workspace); without, it holds the sound
-    and ``filters`` makes them. keys: one a tile. w: see ``cells``. out takes velocities or probabilities, a row a channel.
+    With taps, samples holds the channels' membranes and ``gather`` reads them (points: workspace); without, it holds
+    the sound and ``filters`` makes them. keys: one for ``shared`` steps, which are a tile. w: see ``cells``. out takes
+    velocities or probabilities, a row a channel.
     """
     spikes, t = 0, 0
     while t < steps:
         now = first + t
-        count = min(TILE - now % TILE, steps - t)
+        count = min(shared - now % shared, steps - t)
         if taps > 0:
             gather(samples, size, base, weights, taps, t, count, points, tile)
         else:
             filters(samples, t, count, stages, tile)
         if output != MEMBRANE:
-            key = keys[now // TILE - first // TILE]
+            key = keys[now // shared - first // shared]
             spikes = cells(
                 tile, count, now, key, channel, lanes, silence, numbers, output == SPIKES, w, spike_steps, spike_channels,
                 spikes,

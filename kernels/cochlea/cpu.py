@@ -1,19 +1,21 @@
 """From sound to spikes on the CPU: compiled by numba, vectorised over channels, threaded over blocks of them.
 
-The same functions and results as ``reference.py``, on float32. A block of ``LANES`` channels is taken through all steps at once:
-its spectra, their inverse FFT (NumPy's, a row at a time, so that no bit depends on the rows beside it), then the cells, tile by
-tile. A result does not depend on the number of threads or recordings.
+The same functions and results as ``reference.py``, on float32. A block of ``LANES`` channels is taken through all
+steps at once: its spectra, their inverse FFT (NumPy's, a row at a time, so that no bit depends on the rows beside it),
+then the cells, tile by tile. A result does not depend on the number of threads or recordings.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+import zlib
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .. import _float32
 from .._memory import empty, workspace
 from .._threads import share
 from . import _loops
@@ -37,7 +39,7 @@ def circular(ear: Ear, wave: Tensor, keys: Tensor, output: str) -> Any:
     """``reference.circular``."""
     samples = wave.shape[1]
     steps = samples // 2 + 1
-    plan, table = circle(steps), _sampled(ear, samples)
+    plan, table, response = circle(steps), _sampled(ear, samples), _response()
     spectra = [
         _spectra(np.fft.rfft(sound), plan.scale / 2, steps, periodic=True) for sound in wave.numpy().astype(float)
     ]
@@ -45,13 +47,13 @@ def circular(ear: Ear, wave: Tensor, keys: Tensor, output: str) -> Any:
     rest = start(ear, 1, wave)
 
     def task(first: int, stop: int) -> None:
-        with _desk(ear, steps, plan, steps + 1) as desk:
-            for channel in range(first * LANES, min(stop * LANES, ear.channels), LANES):
-                lanes = min(LANES, ear.channels - channel)
-                _loops.response(*table, steps, desk.real, desk.imaginary, ear.channels, channel, channel + lanes)
-                for recording, spectrum in enumerate(spectra):
-                    _move(desk, desk.real, desk.imaginary, 0, spectrum, table[-1][channel:], steps, plan.size, lanes)
-                    _listen(ear, desk, desk.membranes, plan, rest[0], keys[recording], 0, channel, result, recording)
+        desk = _Desk.of(ear, steps, plan, steps + 1)
+        for channel in range(first * LANES, min(stop * LANES, ear.channels), LANES):
+            lanes = min(LANES, ear.channels - channel)
+            response(*table, steps, desk.real, desk.imaginary, ear.channels, channel, channel + lanes)
+            for recording, spectrum in enumerate(spectra):
+                _move(desk, desk.real, desk.imaginary, 0, spectrum, table[-1][channel:], steps, plan.size, lanes)
+                _listen(ear, desk, desk.membranes, plan, rest[0], keys[recording], 0, channel, result, recording)
 
     share(task, -(-ear.channels // LANES), 1)
     return result.given()
@@ -69,13 +71,10 @@ def linear(ear: Ear, samples: Tensor, keys: Tensor, state: Tensor, first: int, o
 
     def task(number: int, recording: int) -> None:
         channel = number * LANES
-        lanes = min(LANES, ear.channels - channel)
-        with _desk(ear, cut.steps, plan) as desk:
-            _move(desk, real, imaginary, channel, spectra[recording], ends, size, size, lanes)
-            _listen(
-                ear, desk, desk.membranes, plan, after[recording], keys[recording], first, channel, result, recording
-            )
-            _keep(ear, desk, after[recording], channel)
+        lanes, desk = min(LANES, ear.channels - channel), _Desk.of(ear, cut.steps, plan)
+        _move(desk, real, imaginary, channel, spectra[recording], ends, size, size, lanes)
+        _listen(ear, desk, desk.membranes, plan, after[recording], keys[recording], first, channel, result, recording)
+        _keep(ear, desk, after[recording], channel)
 
     _share(task, ear, len(samples))
     return result.given(), after
@@ -87,19 +86,16 @@ def gammatone(ear: Ear, samples: Tensor, keys: Tensor, state: Tensor, first: int
     sound = samples.contiguous().numpy()
 
     def task(number: int, recording: int) -> None:
-        channel = number * LANES
-        with _desk(ear, samples.shape[1] // 2, None) as desk:
-            _listen(
-                ear, desk, sound[recording], None, after[recording], keys[recording], first, channel, result, recording
-            )
-            _keep(ear, desk, after[recording], channel)
+        desk, channel = _Desk.of(ear, samples.shape[1] // 2, None), number * LANES
+        _listen(ear, desk, sound[recording], None, after[recording], keys[recording], first, channel, result, recording)
+        _keep(ear, desk, after[recording], channel)
 
     _share(task, ear, len(samples))
     return result.given(), after
 
 
 class _Desk(NamedTuple):
-    """What a thread works with, each flat: one desk a block, in memory that was used before."""
+    """What a thread works with, each flat: it asks for it once a block, and gets the same memory again."""
 
     cells: np.ndarray  # [WORK_ROWS + ring, LANES]
     stages: np.ndarray  # [13, LANES]: of gammatone filters
@@ -110,20 +106,17 @@ class _Desk(NamedTuple):
     real: np.ndarray  # [LANES, bins + 1]: V at a recording's frequencies
     imaginary: np.ndarray
 
-
-@contextmanager
-def _desk(ear: Ear, steps: int, plan: Circle | None, bins: int = 0) -> Iterator[_Desk]:
-    size = 0 if plan is None else plan.size
-    points = 0 if plan is None else TILE * max(1, -(-size // steps)) + plan.weights.shape[1] + 4
-    sizes = (
-        (WORK_ROWS + ear.refractory) * LANES, (3 * STAGES + 1) * LANES, TILE * LANES, points * LANES,
-        2 * LANES * (size // 2 + 1), LANES * size, LANES * bins, LANES * bins,
-    )  # fmt: skip
-    if sum(sizes) > _KEPT:
-        yield _Desk(*(np.empty(size, np.float32) for size in sizes))
-        return
-    with workspace(*sizes) as arrays:
-        yield _Desk(*arrays)
+    @classmethod
+    def of(cls, ear: Ear, steps: int, plan: Circle | None, bins: int = 0) -> "_Desk":
+        size = 0 if plan is None else plan.size
+        points = 0 if plan is None else TILE * max(1, -(-size // steps)) + plan.weights.shape[1] + 4
+        sizes = (
+            (WORK_ROWS + ear.refractory) * LANES, (3 * STAGES + 1) * LANES, TILE * LANES, points * LANES,
+            2 * LANES * (size // 2 + 1), LANES * size, LANES * bins, LANES * bins,
+        )  # fmt: skip
+        if sum(sizes) > _KEPT:
+            return cls(*(np.empty(size, np.float32) for size in sizes))
+        return cls(*workspace(*sizes))
 
 
 class _Result:
@@ -170,10 +163,11 @@ def _listen(
     capacity = lanes * (steps // silence + 2) if output == SPIKES else 0
     when, where = np.empty(capacity, np.int32), np.empty(capacity, np.int16)
     out = _NOTHING if result.dense is None else result.dense.numpy().reshape(-1)
+    noise = keys.numpy().view(np.uint64)
     count = _loops.hear(
-        samples, size, base, weights, taps, desk.points, desk.stages, steps, first, keys.numpy().view(np.uint64), channel,
-        lanes, silence, _numbers(ear), output, desk.cells, desk.tile, out, (recording * ear.channels + channel) * steps, steps,
-        when, where,
+        samples, size, base, weights, taps, desk.points, desk.stages, steps, first, noise, TILE, channel,
+        lanes, silence, _numbers(ear), output, desk.cells, desk.tile, out, (recording * ear.channels + channel) * steps,
+        steps, when, where,
     )  # fmt: skip
     if output == SPIKES:
         result.spikes[recording][channel] = when[:count].copy(), where[:count].copy()
@@ -215,11 +209,17 @@ def _move(
 
 
 def _spectra(spectrum: np.ndarray, scale: np.ndarray, steps: int, *, periodic: bool) -> np.ndarray:
-    """What ``fold`` reads, flat: X[j] and X[steps - j] for j = 0 .. steps // 2; X[steps] is X[0] if the bins end before it."""
+    """What ``fold`` reads, flat: X[j] and X[steps - j] for j up to steps // 2; where it is periodic, X[steps] is X[0]."""
     half = steps // 2 + 1
     back = np.concatenate((spectrum, spectrum[:1])) if periodic else spectrum
     near, far = spectrum[:half] * scale, back[steps : steps - half : -1] * scale
     return np.concatenate((near.real, near.imag, far.real, far.imag)).astype(np.float32)
+
+
+@cache
+def _response() -> Callable:
+    source = Path(_float32.__file__)
+    return _loops.make_response(zlib.crc32(source.read_bytes() if source.is_file() else b""))
 
 
 @lru_cache(maxsize=8)

@@ -1,17 +1,20 @@
 """The constants of the model: which ear hears, at which rate."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:  # numpy loads when it is first used
+    import numpy as np
 
-from ._table import load
-from .transfer import Transfer
+    from .transfer import Transfer
 
-__all__ = ["FIBRES", "PRESETS", "Ear", "HairCell", "Numbers"]
+__all__ = ["FIBRES", "HIGHEST", "PRESETS", "Ear", "HairCell", "Numbers"]
 
+HIGHEST = 48_000.0  # Hz: up to which there are transfer functions
 FIBRES = 40  # of the auditory nerve that a channel's bushy cell listens to
 _STRENGTH = 13_000.0  # 1/s: what an open synapse of all fibres adds to the membrane
 _SYNAPSE, _MEMBRANE, _REFRACTORY = 0.5e-3, 1e-3, 1e-3  # seconds
@@ -82,6 +85,8 @@ class Ear:
 
     @property
     def transfer(self) -> Transfer:
+        from ._table import load
+
         return load(self.channels)
 
     @cached_property
@@ -105,15 +110,20 @@ class Ear:
 
     def frequencies(self, samples: int) -> np.ndarray:
         """Those at which the converter takes the response for a recording of so many samples: from 1 Hz to fs // 2."""
+        import numpy as np
+
         return np.linspace(1, self.rate, samples // 2 + 1)
 
     @cached_property
     def gammatone(self) -> tuple[np.ndarray, np.ndarray]:
         """Poles a [channels], complex, and gains [channels] of the gammatone filters; see ``reference.gammatone``.
 
-        A filter has its place's best frequency and the travelling wave's gain there, and the bandwidth of human hearing (1.019
-        times Glasberg and Moore's ERB). Where the best frequency lies beyond 90 % of the Nyquist frequency it hears nothing.
+        A filter has its place's best frequency and the travelling wave's gain there, and the bandwidth of human
+        hearing (1.019 times Glasberg and Moore's ERB). Where the best frequency lies beyond 90 % of the Nyquist
+        frequency it hears nothing.
         """
+        import numpy as np
+
         best = self.transfer.best
         width = 1.019 * 24.7 * (4.37 * best / 1000 + 1)
         pole = np.exp(2 * np.pi * (1j * best - width) / self.sample_rate)

@@ -1,21 +1,25 @@
 """The travelling wave for sound without an end: each place's response cut to a finite length, applied block by block.
 
-The converter's responses reach far ahead (``transfer.py``), the apex' by 0.2 s, and a little back. What is beyond 0.2 s ahead and
-0.06 s back is dropped, with a soft edge: below 1e-4 of a response's peak, save at the base, where the sharp edge of
-the band at the Nyquist frequency rings on. Nothing wraps around, and the steps lie exactly two samples apart.
+The converter's responses reach far ahead (``transfer.py``), the apex' by 0.2 s, and a little back. What is beyond 0.2 s
+ahead and 0.06 s back is dropped, with a soft edge: at most 2e-4 of a response's root mean square, and at the base, whose
+band ends sharply at the Nyquist frequency and therefore rings on, up to 2 %. Nothing wraps around, and
+the steps lie exactly two samples apart.
 
     y[m] = sum_i h[i] x[2 m - i],  -ahead <= i <= behind
 
-Overlap-save: blocks of ``block`` samples, each from one FFT over ``size`` samples that reach ``behind`` before it and ``ahead``
-beyond it.
+Overlap-save: blocks of ``block`` samples, each from one FFT over ``size`` samples that reach ``behind`` before it and
+``ahead`` beyond it.
 """
 
-from functools import lru_cache
-from typing import NamedTuple
+from __future__ import annotations
 
-import numpy as np
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from .ear import Ear
+
+if TYPE_CHECKING:  # numpy loads when it is first used
+    import numpy as np
 
 __all__ = ["Blocks", "blocks", "linear_response", "smooth"]
 
@@ -63,6 +67,8 @@ def smooth(least: int) -> int:
 @lru_cache(maxsize=4)
 def linear_response(ear: Ear) -> np.ndarray:
     """Real and imaginary part of all places' spectra on the FFT of a block: [2, channels, size // 2 + 1], float32."""
+    import numpy as np
+
     cut = blocks(ear.sample_rate)
     length = 2 * smooth(ear.sample_rate // 2)  # a second: far beyond what is kept
     frequencies = ear.frequencies(length)

@@ -2,8 +2,8 @@
 
 The counter-based generator Philox4x32-10 (Salmon et al. 2011) turns (step // 4, channel) and a key of 64 bits into the
 uniform numbers of four steps. Every 32 steps have a key of their own: a checksum of the seed and of all samples before the
-first of them. So two recordings that differ have different noise as soon as they do, and a recording's noise depends neither on
-its neighbours in the batch, nor on zeros after its end, nor on chunks, threads or backends.
+first of them. So two recordings that differ have different noise as soon as they do, and a recording's noise depends
+neither on its neighbours in the batch, nor on zeros after its end, nor on chunks, threads or backends.
 
 The checksum is sum_i bits(x_i) weight_i modulo 2^64, with the samples' float32 bits and odd pseudo-random weights, and is
 scrambled by SplitMix64's finalizer.

@@ -8,12 +8,13 @@
 
        q += y max(M - q, 0) - k q + x w,  c += k q - l c - r c,  w += r c - x w,  probability of release p = h c (the new c)
 
-3. Fibres: 40 a channel, each of which releases with probability p unless it did so within the last millisecond. They are alike,
-   so only their number counts: n ~ Binomial(those that may, p), by inversion of its distribution at a uniform number.
-4. Bushy cell: synaptic current I = d I + n, membrane v = e v + s I, with decays d and e and strength s. At v >= 1 it fires, v is
-   set to 0, and for a millisecond it ignores its current.
+3. Fibres: 40 a channel, each of which releases with probability p unless it did so within the last millisecond. They
+   are alike, so only their number counts: n ~ Binomial(those that may, p), by inversion of its distribution at a
+   uniform number.
+4. Bushy cell: synaptic current I = d I + n, membrane v = e v + s I, with decays d and e and strength s. At v >= 1 it
+   fires, v is set to 0, and for a millisecond it ignores its current.
 
-State: [recordings, rows, channels], in the rows that ``State`` names.
+State: [recordings, rows, channels], in the rows that are named below.
 """
 
 from functools import lru_cache
@@ -28,8 +29,9 @@ from .noise import TILE, uniforms
 
 __all__ = ["AVAILABLE", "RING", "circular", "gammatone", "linear", "rows", "start"]
 
-# Rows of the state: hair cell, synaptic current, membrane, steps of silence left, fibres that may release; then the releases of
-# the last millisecond, by step modulo its length; then, for gammatone filters, the real and imaginary parts of their stages.
+# Rows of the state: hair cell, synaptic current, membrane, steps of silence left, fibres that may release; then the
+# releases of the last millisecond, by step modulo its length; then, for gammatone filters, the real and imaginary
+# parts of their stages.
 Q, C, W, CURRENT, V, SILENT, AVAILABLE, RING = range(8)
 STAGES = 4
 
@@ -118,11 +120,11 @@ def _cells(ear: Ear, velocity: Tensor, keys: Tensor, state: Tensor, first: int, 
                 numbers = uniforms(keys[:, step // TILE - first // TILE], step // 4, ear.channels)
             p = bushy_cell(ear, p, numbers[:, step % 4], step, values)
         steps.append(p)
-    out = torch.stack(steps, -1)
+    out, after = torch.stack(steps, -1), torch.stack(values, 1)
     if output == "events":
-        found = [recording.T.nonzero().T for recording in out]
-        out = [(steps + first, channels) for steps, channels in found]
-    return out, torch.stack(values, 1)
+        found = (recording.T.nonzero().T for recording in out)
+        return [(when + first, where) for when, where in found], after
+    return out, after
 
 
 def hair_cell(ear: Ear, u: Tensor, values: list[Tensor]) -> Tensor:

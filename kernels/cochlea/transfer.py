@@ -4,12 +4,13 @@ One-dimensional shallow-water wave along the membrane. With angular frequency w 
 
     S(c) = C0 e^(-alpha c) - a,  R(c) = r e^(-alpha c / 2),  xi(w, c) = S - m w^2 - i w R,  g(w, c) = w sqrt(rho / (h xi))
     G(w, c) = 2 g(w, 0) / alpha - [2 i sqrt(2) w / (alpha sqrt(2 h (m w^2 + a)))] log(N / D)
-    p(w, c) = sqrt(G / g) H0(G),  z(w) = sqrt(2 C0 / h) (i J0(k) + Y0(k)) / (J1(k) - i Y1(k)),  k = (2 w / alpha) sqrt(2 / (h C0))
+    p(w, c) = sqrt(G / g) H0(G),  k = (2 w / alpha) sqrt(2 / (h C0))
+    z(w) = sqrt(2 C0 / h) (i J0(k) + Y0(k)) / (J1(k) - i Y1(k))
     V(w, c) = (2 w / xi) p(w, c) z(w) / p(w, 0)
 
 with N and D as in ``_phase_integral`` and the Hankel function H0 of the first kind. V turns pressure into velocity. It is
-written for e^(-i w t); the converter of SHD and SSC multiplies by it what a Fourier transform of the other sign gives, so that
-its responses come *before* their cause, the apex' up to 0.2 s. Who wants the converter's spikes must do so too.
+written for e^(-i w t); the converter of SHD and SSC multiplies by it what a Fourier transform of the other sign gives,
+so that its responses come *before* their cause, the apex' up to 0.2 s. Who wants the converter's spikes must do so too.
 
 ln V is smoother than V: a polynomial of degree 5 on each of 300 narrow bands of frequencies gives V within 2e-7 of its peak.
 What the Hankel functions cost, a second or two, is spent once, on the table.
@@ -19,16 +20,18 @@ References:
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.polynomial import chebyshev
 
-__all__ = ["DEGREE", "HIGHEST", "LENGTH", "Transfer", "velocity_response"]
+from .ear import HIGHEST
+
+__all__ = ["DEGREE", "LENGTH", "Transfer", "velocity_response"]
 
 _ALPHA, _C0, _A, _RHO, _DELTA, _H, _M = 3.0, 1e9, 3500.0, 1.0, 0.15, 0.1, 0.05
 _R = _DELTA * np.sqrt(_C0 * _M)
 LENGTH = 3.5  # of the membrane, in the units of c
-HIGHEST = 48_000.0  # Hz: the table's end
 DEGREE = 5  # of the polynomials
 _LOW_BANDS, _KNEE, _BANDS = 20, 40.0, 280  # bands up to the knee, in Hz, below all tips; bands above it
 _NEGLIGIBLE = 1e-8  # of a place's peak; beyond, a response counts as 0
@@ -73,7 +76,7 @@ class Transfer:
         value = np.zeros((amplitude.shape[1], frequencies.size), complex)
         starts = np.searchsorted(frequencies, self.edges)
         starts[0], starts[-1] = 0, frequencies.size
-        for band, (low, high) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        for band, (low, high) in enumerate(pairwise(starts)):
             if low < high:
                 t = self.position(band, frequencies[low:high])
                 powers = t ** np.arange(DEGREE + 1)[:, None]

@@ -29,12 +29,12 @@ class CochleaState(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Input of a kernel: samples [recordings, size], keys of the tiles, the first step and how many count."""
+    """Input of a kernel: samples [recordings, size], keys of the tiles, the first step and how many there are."""
 
     samples: Tensor
     keys: Tensor
     first: int
-    count: int
+    steps: int
 
 
 class Shape(NamedTuple):

@@ -40,10 +40,12 @@ class Cochlea(FrontEnd):
     As the converter does it, responses come *before* their cause, those of the apex by 0.2 s, and so does its latency in
     a stream: it multiplies the FFT by a transfer function made for the other sign of time. SHD and SSC are like that.
 
-    Spikes have no gradient; membrane and probability have one, through the torch reference. Everything is computed in float32.
+    Spikes have no gradient; membrane and probability have one, through the torch reference. Everything is computed in
+    float32.
 
     Args:
-        sample_rate: of the recordings, in Hz, whole, up to 96000, and at least 11025 (preset "lauscher") or 36000 ("article").
+        sample_rate: of the recordings, in Hz, whole, up to 96000, and at least 11025 (preset "lauscher") or 36000
+        ("article").
         channels: places along the membrane, >= 1; 700 as in SHD and SSC.
         preset: constants of the hair cell: "lauscher", the converter's own, or "article", those of Cramer et al. The
             article's need steps shorter than 1 / 18000 s: below 36 kHz Euler's method makes them oscillate, so they are
@@ -52,10 +54,11 @@ class Cochlea(FrontEnd):
             (places that hear best above 90 % of the Nyquist frequency hear nothing).
         output: "spikes" (0 or 1), "probability" (of a release, a fibre and step) or "membrane" (velocity).
         seed: of the noise, a whole number.
-        circular: True is the converter's way: the recording is a circle, whose end wraps around into its beginning, and a
-            step is (k - 1) / k of two samples. False is overlap-save: each place's response cut to 0.2 s ahead and 0.06 s
-            back, no wrapping, block by block, in memory that does not grow with the recording. Membranes differ by some 0.1 %
-            to 1 % of their peak. None: True up to 2^18 samples, False for longer ones (and for gammatone filters, always).
+        circular: True is the converter's way: the recording is a circle, whose end wraps around into its beginning, and its
+            k steps are even over it, each (k - 1) / k of two samples. False is overlap-save: each place's response cut to
+            0.2 s ahead and 0.06 s back, no wrapping, a step for exactly two samples, block by block, in memory that does
+            not grow with the recording. So the two drift apart by one step until the recording's end, and fire about as
+            often. None: True up to 2^18 samples, False for longer ones (and for gammatone filters, always).
         gain: what samples are multiplied by, > 0. None: 0.3 over the recording's root mean square (silence stays silence). A
             stream needs a number, since it cannot know: 0.3 over the level to be expected, such as 0.3 / 0.05.
         ramp: seconds of the Hann ramps at the beginning and the end, >= 0; where a recording is shorter than both, they
@@ -65,7 +68,8 @@ class Cochlea(FrontEnd):
         wave: [..., samples], at least 1 ms.  Returns [..., channels, steps], `.frames(samples)` = samples // 2 + 1 steps.
     Raises:
         TypeError: the waveform is not a floating point tensor (16 bit integers: divide by 32768).
-        ValueError: an argument out of range; samples that are NaN or infinite (on other devices than the CPU their recordings'
+        ValueError: an argument out of range; samples that are NaN or infinite (on other devices than the CPU their
+        recordings'
             outputs are NaN instead, to wait for nothing); a recording that is empty or shorter than 1 ms; `stream`
             without `circular=False`, `gain` and `ramp`.
     References:
@@ -125,9 +129,9 @@ class Cochlea(FrontEnd):
         )
 
     @property
-    def latency(self) -> int:
-        """Samples: step t is complete when `2 t + latency` samples have been read, and with a travelling wave no earlier than
-        the rest of its block. (That of overlap-save; as a circle, a recording is heard as a whole.)
+    def latency(self) -> int:  # type: ignore[override]
+        """Samples: step t is complete when `2 t + latency` samples have been read, and with a travelling wave no
+        earlier than the rest of its block. (That of overlap-save; as a circle, a recording is heard as a whole.)
         """
         held = self._shape.ramp or 0
         if self.membrane == "gammatone":
@@ -277,17 +281,19 @@ class Cochlea(FrontEnd):
             piece, state = advance(self._ear, state, shape, self.seed, total)
             if piece is None:
                 return
-            result, cells = kernel(self._ear, piece.samples, piece.keys, state.cells, piece.first, output)
-            state = state._replace(cells=cells)
-            yield piece.first, piece.count, result, state
+            if len(piece.samples):
+                result, cells = kernel(self._ear, piece.samples, piece.keys, state.cells, piece.first, output)
+                state = state._replace(cells=cells)
+            else:
+                result = state.cells.new_zeros((0, self.channels, piece.steps))
+            yield piece.first, piece.steps, result, state
 
     def _drain(self, state: CochleaState, total: int | None) -> tuple[Tensor, CochleaState]:
         leading = state.samples.shape[:-1]
         parts = [state.cells.new_zeros((leading.numel(), self.channels, 0))]
-        if leading.numel():
-            for _, count, part, after in self._pieces(state, self._shape, total, self.output):
-                parts.append(part[..., :count])
-                state = after
+        for _, count, part, after in self._pieces(state, self._shape, total, self.output):
+            parts.append(part[..., :count])
+            state = after
         out = torch.cat(parts, -1)
         return out.reshape(*leading, self.channels, out.shape[-1]), state
 

@@ -54,7 +54,7 @@ class LevelCrossing(Framewise):
         """[..., bins, frames] -> [..., 2 * bins, frames]."""
         return self.stream(frames)[0]
 
-    def stream(self, chunk: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def stream(self, chunk: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """The frames of `chunk`; the state is the first value and the last level, [..., bins, 1] ([..., bins, 0] before)."""
         frames = self._read(chunk)
         if state is None:
@@ -70,7 +70,7 @@ class LevelCrossing(Framewise):
         moved = torch.cat(((after - before).clamp_min(0), (before - after).clamp_min(0)), -2)
         return moved, (first, levels[..., -1:].clone())
 
-    def flush(self, state: tuple[Tensor, Tensor]) -> tuple[Tensor, None]:
+    def flush(self, state: Any) -> tuple[Tensor, None]:
         """No frame waits: [..., 2 * bins, 0]."""
         first, _ = super().flush(state)
         return torch.cat((first[..., :0], first[..., :0]), -2), None
@@ -103,8 +103,8 @@ class Latency(Framewise):
         tau: of the capacitor, in steps, > 0; a fifth of `steps` by default.
         floor: values at or below it do not spike, 0 <= floor < 1, and above 0 for "log"; 0 by default, 0.01 for "log".
     Shape:
-        frames: [..., bins, frames], values 0 .. 1 (others count as the nearer).  Returns [..., bins, frames * steps] spikes, 0
-        or 1. Values that do not change in time are one frame, x.unsqueeze(-1).
+        frames: [..., bins, frames], values 0 .. 1 (others count as the nearer).  Returns [..., bins, frames * steps]
+        spikes, 0 or 1. Values that do not change in time are one frame, x.unsqueeze(-1).
     Raises:
         TypeError: frames that are complex or integers.
         ValueError: an argument out of range.

@@ -56,7 +56,7 @@ def test_places_have_the_known_best_frequencies():
         assert table.best[channel] == pytest.approx(frequency, rel=0.005)  # read off grids of 0.3 % here and 1 Hz there
 
 
-@pytest.mark.parametrize("samples", [16, 17, 3000, 6001, 7820, 8191])
+@pytest.mark.parametrize("samples", [16, 17, 26, 3000, 6001, 7820, 8191])
 @pytest.mark.parametrize("channels", [1, 70])
 def test_circular_equals_the_reference(samples, channels):
     """Odd and even numbers of samples and of steps, steps with large prime factors and without, part of a block of lanes."""
@@ -111,7 +111,7 @@ def test_spikes_equal_the_reference(preset, rate):
     ear = Ear(rate, 64, preset, "gammatone")
     samples = recordings(2, 4000, seed=5) * torch.tensor([[5.0], [30.0]])  # the second drives the cells to their limits
     noise, _ = keys(samples, 9)
-    (ours, after), (theirs, expected) = (
+    (ours, after), (theirs, _) = (
         backend.gammatone(ear, samples, noise, start(ear, 2, samples), 0, "spikes") for backend in (cpu(), reference)
     )
     assert theirs[0].sum() > 50 and theirs[1].sum() > 50
@@ -119,10 +119,8 @@ def test_spikes_equal_the_reference(preset, rate):
     events, _ = cpu().gammatone(ear, samples, noise, start(ear, 2, samples), 0, "events")
     for dense, (steps, channels) in zip(ours, events, strict=True):
         assert torch.equal(dense.T.nonzero(), torch.stack((steps, channels), 1).long())
-    available = after[:, reference.AVAILABLE]
-    assert torch.equal(
-        available + after[:, reference.RING : reference.RING + ear.refractory].sum(1), torch.full_like(available, 40)
-    )
+    last = after[:, reference.RING : reference.RING + ear.refractory].sum(1)
+    assert (after[:, reference.AVAILABLE] + last == 40).all()
 
 
 def test_a_fibre_counts_as_binomial():
