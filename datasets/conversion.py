@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,7 @@ from .folder import AudioFolder
 
 __all__ = ["Conversion", "convert_folder"]
 
+_SHORTEST = 1e-3  # seconds that a cochlea hears
 _AHEAD = 4  # recordings under way or waiting to be written, a process: what bounds the memory
 _worker: tuple[AudioFolder, Any] | None = None  # of a process of the pool: what it reads, and its cochlea
 
@@ -127,29 +129,29 @@ def convert_folder(
     cochlea = _cochlea(settings)
     data = AudioFolder(folder, sample_rate, "all", on_error=on_error)
     _check_names(data)
+    rows, messages = _long_enough(data, on_error)
     splits = _splits(data)
-    about = [data.keys, data.targets, data.speakers, splits]
+    about = [(data.keys[row], data.targets[row], data.speakers[row], splits[row]) for row in rows]
     plan = json.dumps(settings | {"recordings": hashlib.sha256(json.dumps(about).encode()).hexdigest()})
     with EventsWriter(path, data.labels, plan=plan, units=cochlea.channels) as writer:
         resumed, spikes = writer.done, 0
-        rest = range(resumed, len(data))
+        rest = rows[resumed:]
         with bar("converting", progress) as report, _hearing(data, cochlea, settings, jobs, rest) as heard:
-            report(resumed, len(data))
+            report(resumed, len(rows))
             try:
-                for at, (times, units) in zip(rest, heard, strict=True):
-                    key, label, speaker = data.keys[at], data.targets[at], data.speakers[at]
-                    writer.append(times, units, label=label, speaker=speaker, name=key, split=splits[at])
+                for (key, label, speaker, split), (times, units) in zip(about[resumed:], heard, strict=True):
+                    writer.append(times, units, label=label, speaker=speaker, name=key, split=split)
                     spikes += len(times)
-                    report(writer.done, len(data))
+                    report(writer.done, len(rows))
             except KeyboardInterrupt:
-                raise KeyboardInterrupt(_kept("stopped", writer.done, len(data))) from None
+                raise KeyboardInterrupt(_kept("stopped", writer.done, len(rows))) from None
             except BrokenProcessPool:
                 said = "a process of the pool ended, perhaps killed for want of memory (fewer jobs need less)"
-                raise OSError(f"{path}: {_kept(said, writer.done, len(data))}") from None
+                raise OSError(f"{path}: {_kept(said, writer.done, len(rows))}") from None
         writer.finish()
-    sound = sum(data.durations[resumed:]) / sample_rate
+    sound = sum(data.durations[row] for row in rest) / sample_rate
     seconds = time.monotonic() - started
-    return Conversion(Path(path), len(data), spikes, resumed, seconds, sound, data.messages)
+    return Conversion(Path(path), len(rows), spikes, resumed, seconds, sound, data.messages + messages)
 
 
 def _kept(what: str, done: int, total: int) -> str:
@@ -176,6 +178,23 @@ def _check_names(data: AudioFolder) -> None:
             ) from None
 
 
+def _long_enough(data: AudioFolder, on_error: str) -> tuple[list[int], list[str]]:
+    """The recordings that can be heard, and what to tell of the others. Reads all headers: hours later would be late."""
+    least = math.ceil(_SHORTEST * data.sample_rate)
+    short = [row for row, samples in enumerate(data.durations) if samples < least]
+    if not short:
+        return list(range(len(data))), []
+    said = f"shorter than {1000 * _SHORTEST:g} ms, {least} samples at {data.sample_rate} Hz, the least that a cochlea hears"
+    first = data.root / data.keys[short[0]]
+    if on_error != "skip":
+        raise AudioError(f"{first}: is {said}; on_error='skip' leaves such files out and counts them")
+    rows = sorted(set(range(len(data))) - set(short))
+    lost = {data.targets[row] for row in short} - {data.targets[row] for row in rows}
+    if lost:
+        raise AudioError(f"{first}: is {said}, and no other recording of {data.labels[lost.pop()]!r} is left")
+    return rows, [f"{len(short)} recordings skipped, {said}; the first is {first}"]
+
+
 def _splits(data: AudioFolder) -> list[str]:
     """Of each recording the part that the folder puts it in; "" where it has no parts."""
     if data.by not in ("lists", "official"):
@@ -192,7 +211,7 @@ def _splits(data: AudioFolder) -> list[str]:
 
 @contextmanager
 def _hearing(
-    data: AudioFolder, cochlea: Any, settings: dict[str, Any], jobs: int, rest: range
+    data: AudioFolder, cochlea: Any, settings: dict[str, Any], jobs: int, rest: list[int]
 ) -> Iterator[Iterator[Events]]:
     """The spikes of the recordings ``rest``, in order, each as soon as it is asked for or before."""
     if jobs == 1 or len(rest) < 2:
@@ -207,7 +226,7 @@ def _hearing(
         pool.shutdown(cancel_futures=True)
 
 
-def _in_order(pool: ProcessPoolExecutor, rest: range, ahead: int) -> Iterator[Events]:
+def _in_order(pool: ProcessPoolExecutor, rest: list[int], ahead: int) -> Iterator[Events]:
     waiting: deque[Future[Events]] = deque()
     for at in rest:
         waiting.append(pool.submit(_hear, at))
@@ -241,9 +260,5 @@ def _hear(at: int) -> Events:
 
 
 def _hear_one(data: AudioFolder, cochlea: Any, at: int) -> Events:
-    recording = data[at]
-    try:
-        times, units = cochlea.events(recording.wave)
-    except ValueError as error:  # too short
-        raise AudioError(f"{data.root / recording.key}: {error}") from None
+    times, units = cochlea.events(data[at].wave)
     return Events(times.numpy(), units.numpy().astype(np.uint16))
