@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["picture"]
 
-_BAR, _MARGIN, _LINES_HEIGHT = 0.28, 1.15, 3.6  # inches
+_BAR, _MARGIN, _LINES_HEIGHT = 0.28, 1.2, 3.6  # inches
 
 
 def picture(result: GroupResult) -> Figure:
@@ -37,8 +37,8 @@ def picture(result: GroupResult) -> Figure:
 def _draw_bars(axes: Axes, case: CaseResult) -> None:
     scale, unit = _unit(max((row.seconds.median for row in case.rows if row.seconds), default=1.0))
     styled(axes, x=f"time of a call, {unit}")
-    # Two lines, the second of which is the legend's: no number is hidden.
-    axes.set_title(f"{case.name}: {case.shape} {case.dtype}; {case.scope}\n", loc="left", **plain())
+    # Room for the legend below the title, in points: panels differ in height, and no number may be hidden.
+    axes.set_title(f"{case.name}: {case.shape} {case.dtype}; {case.scope}", loc="left", pad=18, **plain())
     for place, row in enumerate(case.rows):
         if row.seconds is None:
             axes.annotate(f" {row.status}", (0, place), va="center", **plain("small"))
@@ -55,7 +55,7 @@ def _draw_bars(axes: Axes, case: CaseResult) -> None:
         axes.axvline(
             case.floor_seconds.median / scale, color=LINES[1]["color"], linestyle="--", label=f"floor: {case.floor}"
         )
-        legend(axes, loc="lower left", bbox_to_anchor=(-0.02, 0.96))
+        legend(axes, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.1)
     axes.set_yticks(range(len(case.rows)), [_name(row) for row in case.rows], parse_math=False)
     axes.set_ylim(len(case.rows) - 0.4, -0.6)  # the first row on top
     axes.set_xlim(0, axes.get_xlim()[1] * 1.3)  # room for the numbers
