@@ -6,7 +6,8 @@ then the cells, tile by tile. A result does not depend on the number of threads 
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,13 +48,13 @@ def circular(ear: Ear, wave: Tensor, keys: Tensor, output: str) -> Any:
     rest = start(ear, 1, wave)
 
     def task(first: int, stop: int) -> None:
-        desk = _Desk.of(ear, steps, plan, steps + 1)
-        for channel in range(first * LANES, min(stop * LANES, ear.channels), LANES):
-            lanes = min(LANES, ear.channels - channel)
-            response(*table, steps, desk.real, desk.imaginary, ear.channels, channel, channel + lanes)
-            for recording, spectrum in enumerate(spectra):
-                _move(desk, desk.real, desk.imaginary, 0, spectrum, table[-1][channel:], steps, plan.size, lanes)
-                _listen(ear, desk, desk.membranes, plan, rest[0], keys[recording], 0, channel, result, recording)
+        with _desk(ear, steps, plan, steps + 1) as desk:
+            for channel in range(first * LANES, min(stop * LANES, ear.channels), LANES):
+                lanes = min(LANES, ear.channels - channel)
+                response(*table, steps, desk.real, desk.imaginary, ear.channels, channel, channel + lanes)
+                for recording, spectrum in enumerate(spectra):
+                    _move(desk, desk.real, desk.imaginary, 0, spectrum, table[-1][channel:], steps, plan.size, lanes)
+                    _listen(ear, desk, desk.membranes, plan, rest[0], keys[recording], 0, channel, result, recording)
 
     share(task, -(-ear.channels // LANES), 1)
     return result.given()
@@ -71,10 +72,11 @@ def linear(ear: Ear, samples: Tensor, keys: Tensor, state: Tensor, first: int, o
 
     def task(number: int, recording: int) -> None:
         channel = number * LANES
-        lanes, desk = min(LANES, ear.channels - channel), _Desk.of(ear, cut.steps, plan)
-        _move(desk, real, imaginary, channel, spectra[recording], ends, size, size, lanes)
-        _listen(ear, desk, desk.membranes, plan, after[recording], keys[recording], first, channel, result, recording)
-        _keep(ear, desk, after[recording], channel)
+        lanes, state = min(LANES, ear.channels - channel), after[recording]
+        with _desk(ear, cut.steps, plan) as desk:
+            _move(desk, real, imaginary, channel, spectra[recording], ends, size, size, lanes)
+            _listen(ear, desk, desk.membranes, plan, state, keys[recording], first, channel, result, recording)
+            _keep(ear, desk, state, channel)
 
     _share(task, ear, len(samples))
     return result.given(), after
@@ -86,16 +88,17 @@ def gammatone(ear: Ear, samples: Tensor, keys: Tensor, state: Tensor, first: int
     sound = samples.contiguous().numpy()
 
     def task(number: int, recording: int) -> None:
-        desk, channel = _Desk.of(ear, samples.shape[1] // 2, None), number * LANES
-        _listen(ear, desk, sound[recording], None, after[recording], keys[recording], first, channel, result, recording)
-        _keep(ear, desk, after[recording], channel)
+        channel, state = number * LANES, after[recording]
+        with _desk(ear, samples.shape[1] // 2, None) as desk:
+            _listen(ear, desk, sound[recording], None, state, keys[recording], first, channel, result, recording)
+            _keep(ear, desk, state, channel)
 
     _share(task, ear, len(samples))
     return result.given(), after
 
 
 class _Desk(NamedTuple):
-    """What a thread works with, each flat: it asks for it once a block, and gets the same memory again."""
+    """What a thread works with, each flat: one a block, in memory that was used before."""
 
     cells: np.ndarray  # [WORK_ROWS + ring, LANES]
     stages: np.ndarray  # [13, LANES]: of gammatone filters
@@ -106,17 +109,21 @@ class _Desk(NamedTuple):
     real: np.ndarray  # [LANES, bins + 1]: V at a recording's frequencies
     imaginary: np.ndarray
 
-    @classmethod
-    def of(cls, ear: Ear, steps: int, plan: Circle | None, bins: int = 0) -> "_Desk":
-        size = 0 if plan is None else plan.size
-        points = 0 if plan is None else TILE * max(1, -(-size // steps)) + plan.weights.shape[1] + 4
-        sizes = (
-            (WORK_ROWS + ear.refractory) * LANES, (3 * STAGES + 1) * LANES, TILE * LANES, points * LANES,
-            2 * LANES * (size // 2 + 1), LANES * size, LANES * bins, LANES * bins,
-        )  # fmt: skip
-        if sum(sizes) > _KEPT:
-            return cls(*(np.empty(size, np.float32) for size in sizes))
-        return cls(*workspace(*sizes))
+
+@contextmanager
+def _desk(ear: Ear, steps: int, plan: Circle | None, bins: int = 0) -> Iterator[_Desk]:
+    """A desk to work at, for as long as it takes."""
+    size = 0 if plan is None else plan.size
+    points = 0 if plan is None else TILE * max(1, -(-size // steps)) + plan.weights.shape[1] + 4
+    sizes = (
+        (WORK_ROWS + ear.refractory) * LANES, (3 * STAGES + 1) * LANES, TILE * LANES, points * LANES,
+        2 * LANES * (size // 2 + 1), LANES * size, LANES * bins, LANES * bins,
+    )  # fmt: skip
+    if sum(sizes) > _KEPT:
+        yield _Desk(*(np.empty(size, np.float32) for size in sizes))
+        return
+    with workspace(*sizes) as arrays:
+        yield _Desk(*arrays)
 
 
 class _Result:
