@@ -10,10 +10,12 @@ import pytest
 import soundfile
 
 from temporal.cli import app, main
+from temporal.datasets import write_events
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README, CONTRIBUTING = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 TONES = {"one": 300.0, "two": 900.0, "three": 2500.0}
 
 
@@ -43,6 +45,24 @@ def recordings(tmp_path_factory) -> pathlib.Path:
                 for index in range(8):
                     wave = tone(frequency * (1 + 0.1 * number), 0.2 + 0.01 * index)
                     soundfile.write(root / folder / f"{label}_{speaker}_{index}.wav", wave, 8000)
+    for split, seconds in (("train", 0.3), ("test", 0.2)):  # as the published files lie there
+        draw, count = np.random.default_rng(0), 2 * 20
+        (root / "shd").mkdir(exist_ok=True)
+        write_events(
+            root / "shd" / f"shd_{split}.h5",
+            [(np.sort(draw.uniform(0, seconds, 50)), draw.integers(0, 700, 50)) for _ in range(count)],
+            labels=[number % 20 for number in range(count)],
+            classes=[f"word {number}" for number in range(20)],
+            speakers=[str(number % 3) for number in range(count)],
+        )
+    words = root / "speech_commands"
+    for label in (*WORDS, "tree", "_background_noise_"):
+        (words / label).mkdir(parents=True)
+        for index in range(10):
+            soundfile.write(words / label / f"{index:08x}_nohash_0.wav", tone(300.0 + 50 * len(label), 0.2), 16000)
+    for name, index in (("testing_list.txt", 0), ("validation_list.txt", 1)):
+        listed = [f"{label}/{index:08x}_nohash_0.wav" for label in (*WORDS, "tree")]
+        (words / name).write_text("\n".join(listed))
     for name, seconds in (("recording.wav", 0.3), ("long_recording.wav", 2.0)):
         soundfile.write(root / name, tone(TONES["two"], seconds), 8000)
     return root
@@ -79,7 +99,9 @@ def test_commands_run(recordings, monkeypatch, capsys):
         except SystemExit as stop:
             assert not stop.code, (words, capsys.readouterr().err)
         ran.append(words[0])
-    assert ran == ["train", "evaluate", "evaluate", "stream"]
+    assert ran == [
+        *("train", "evaluate", "evaluate", "train", "train", "train", "spikes", "train", "evaluate", "stream")
+    ]
     assert capsys.readouterr().out.splitlines()[-1].startswith("file: ")
 
 

@@ -1,11 +1,15 @@
-"""Small recordings that can be told apart in a second of training: three tones, two speakers."""
+"""Small recordings that can be told apart in a second of training: three tones, or bands of spikes, two speakers."""
+
+import os
+import signal
 
 import numpy as np
 import pytest
 import soundfile
 
+from temporal.datasets import write_events
 from temporal.models import DelayedLIF, Mel
-from temporal.training import Augment, Data, Optimizer, Recipe, train
+from temporal.training import Augment, Data, Optimizer, Progress, Recipe, SpikeAugment, Spikes, train
 
 TONES = {"low": 300.0, "mid": 900.0, "high": 2500.0}
 SPEAKERS = {"ann": 1.0, "bob": 1.15}
@@ -49,3 +53,96 @@ def small(tones):
 def trained(small, tmp_path_factory):
     """That recipe, trained; tests leave the run as it is."""
     return train(small, tmp_path_factory.mktemp("runs") / "whole", device="cpu")
+
+
+WORDS = ("low", "mid", "high")
+
+
+def spikes_of(word: str, speaker: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spikes of 0.15 to 0.3 s in one of three bands of units, with some anywhere."""
+    random = np.random.default_rng([WORDS.index(word), sorted(SPEAKERS).index(speaker), index])
+    count = int(random.uniform(150, 300))
+    times = np.sort(random.uniform(0, random.uniform(0.15, 0.3), count))
+    band = 60 + 250 * WORDS.index(word) + random.normal(0, 25, count)
+    units = np.where(random.random(count) < 0.2, random.integers(0, 700, count), band.clip(0, 699))
+    return times, units.astype(np.int64)
+
+
+def write_spikes(file, indices, splits=False):
+    rows = [(word, speaker, index) for word in WORDS for speaker in SPEAKERS for index in indices]
+    file.parent.mkdir(exist_ok=True)
+    write_events(
+        file,
+        (spikes_of(*row) for row in rows),
+        labels=[WORDS.index(word) for word, _, _ in rows],
+        classes=WORDS,
+        speakers=[speaker for _, speaker, _ in rows],
+        names=[f"{word}_{speaker}_{index}" for word, speaker, index in rows],
+        splits=["test" if index < 5 else "train" for _, _, index in rows] if splits else None,
+    )
+
+
+@pytest.fixture(scope="session")
+def spikes(tmp_path_factory):
+    """One file: 60 recordings, of which each word's and speaker's 0 to 4 test."""
+    file = tmp_path_factory.mktemp("spikes") / "bands.h5"
+    write_spikes(file, range(10), splits=True)
+    return file
+
+
+@pytest.fixture
+def published(tmp_path):
+    """The same as the published files are: a folder with one file to train and one to test on."""
+    write_spikes(tmp_path / "shd" / "shd_train.h5", range(5, 10))
+    write_spikes(tmp_path / "shd" / "shd_test.h5", range(5))
+    return tmp_path / "shd"
+
+
+@pytest.fixture(scope="session")
+def spiking(spikes):
+    """A recipe that learns them in seconds, with everything that can be varied."""
+    return Recipe(
+        name="bands",
+        data=Data(path=str(spikes), kind="shd", validation=0.2),
+        frontend=None,
+        spikes=Spikes(preset="10ms", merge=35),
+        network=DelayedLIF(hidden=24, layers=1, max_delay=6, dropout=0.1),
+        augment=SpikeAugment(
+            blend=0.5,
+            drop=0.1,
+            jitter=0.5,
+            channel_jitter=0.3,
+            channel_shift=1,
+            shift=0.02,
+            time_mask=3,
+            channel_mask=2,
+        ),
+        optimizer=Optimizer(lr=0.02),
+        epochs=8,
+        batch_size=8,
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_on_spikes(spiking, tmp_path_factory):
+    """That recipe, trained; tests leave the run as it is."""
+    return train(spiking, tmp_path_factory.mktemp("spike-runs") / "whole", device="cpu")
+
+
+class StopAfter(Progress):
+    """Presses Ctrl-C during a given training step."""
+
+    def __init__(self, step):
+        super().__init__(Progress.silent().console)
+        self.left = step
+
+    def step(self, *args):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def stop_after():
+    """A progress that interrupts: stop_after(step)."""
+    return StopAfter

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from temporal.cli import main
+from temporal.training import find_recipe
 
 
 def run_command(*arguments):
@@ -75,14 +76,21 @@ def test_stream_resamples_and_mixes_and_says_so(trained, tones, tmp_path, capsys
 
 def test_dry_run_prints_the_whole_recipe_and_trains_nothing(recipe_file, tmp_path, capsys):
     assert run_command("train", recipe_file, "--epochs", "3", "--out", tmp_path / "run", "--dry-run") == 0
-    assert "epochs = 3" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "epochs = 3" in said and "# steps:      3 an epoch of 8 recordings each, 9 in 3 epochs" in said
     assert not (tmp_path / "run").exists()
+    (tmp_path / "saved.toml").write_text(said)  # the plan is a comment in it
+    assert find_recipe(str(tmp_path / "saved.toml")) == find_recipe(str(recipe_file)).override({"epochs": 3})
+
+    assert run_command("train", recipe_file, "--dry-run", "--json") == 0
+    stored = json.loads(capsys.readouterr().out)
+    assert stored["epochs"] == 8 and stored["plan"]["steps"] == 24 and stored["plan"]["hours"] > 0
 
 
 def test_recipes_are_listed(capsys):
     assert run_command("recipes") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["digits", "commands"]
+    assert [line.split()[0] for line in lines] == ["digits", "commands", "shd", "ssc", "gsc"]
     assert run_command("recipes", "--json") == 0
     assert json.loads(capsys.readouterr().out)["digits"]["network"]["kind"] == "delayed-lif"
 
@@ -99,6 +107,13 @@ def test_recipes_are_listed(capsys):
         (["train", "digits", "stray"], "unexpected argument 'stray'"),
         (["train", "digits", "--data", "nowhere"], "nowhere"),
         (["train", "commands"], "--data FOLDER"),
+        (["train", "shd"], "--data PATH, a folder with the published files or one file"),
+        (["train", "shd", "--data", "nowhere"], "holds no shd_train.h5"),
+        (["train", "shd", "--data", "nowhere", "--dry-run"], "holds no shd_train.h5"),
+        (["train", "shd", "--spikes.preset", "11ms"], "--data PATH"),
+        (["train", "shd", "--augment.drop", "2"], "augment.drop=2.0; 0..1 is right"),
+        (["train", "gsc", "--data.kind", "shd"], "give frontend=None, spikes=Spikes()"),
+        (["spikes", "nowhere", "x.h5"], "nowhere"),
         (["evaluate", "nowhere"], "no such run folder"),
         (["stream", "nowhere", "--input", "x.wav"], "no such run folder"),
         (["train", "digits", "--resume", "--out", "nowhere"], "no such run folder"),

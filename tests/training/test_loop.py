@@ -1,7 +1,5 @@
 import dataclasses
 import json
-import os
-import signal
 
 import pytest
 import soundfile
@@ -9,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 import temporal
-from temporal.training import Interrupted, Progress, Run, evaluate, train
+from temporal.training import Interrupted, Run, evaluate, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +23,6 @@ class TwoDepths:
     def build(self, inputs, classes):
         delayed = temporal.delays.DelayedLinear
         return temporal.Sequential(delayed(inputs, 8, 3), temporal.neurons.LIF(), delayed(8, classes, 5))
-
-
-class StopAfter(Progress):
-    """Presses Ctrl-C during a given training step."""
-
-    def __init__(self, step):
-        super().__init__(Progress.silent().console)
-        self.left = step
-
-    def step(self, *args):
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_run_learns_and_leaves_everything(trained, small):
@@ -73,11 +58,11 @@ def test_the_trained_model_has_whole_delays_and_its_labels(trained):
 
 
 @pytest.mark.parametrize("step", [1, 3, 7, 11, 23])
-def test_stopped_and_resumed_is_the_same_to_the_last_bit(trained, small, tmp_path, step):
+def test_stopped_and_resumed_is_the_same_to_the_last_bit(trained, small, tmp_path, stop_after, step):
     """Anywhere: after the first step, inside an epoch, at the end of one (24 training recordings: 3 steps an epoch)."""
     out = tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(small, out, device="cpu", progress=StopAfter(step))
+        train(small, out, device="cpu", progress=stop_after(step))
     run = train(small, out, resume=True, device="cpu")
     ours, theirs = load_file(run.weights_file), load_file(trained.weights_file)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs) and ours.keys() == theirs.keys()
@@ -204,11 +189,11 @@ def test_a_device_that_is_not_there(small, tmp_path, device):
         train(small, tmp_path / "run", device=device)
 
 
-def test_a_network_of_ones_own_trains_resumes_and_is_handed_in(small, tmp_path):
+def test_a_network_of_ones_own_trains_resumes_and_is_handed_in(small, tmp_path, stop_after):
     """A plain GRU: no delays, no spikes, a class that temporal does not know."""
     recipe = dataclasses.replace(small, network=OwnNetwork(), epochs=2)
     with pytest.raises(Interrupted):
-        train(recipe, tmp_path / "run", device="cpu", progress=StopAfter(2))
+        train(recipe, tmp_path / "run", device="cpu", progress=stop_after(2))
     run = train(recipe, tmp_path / "run", resume=True, device="cpu")
     assert "sigma" not in run.metrics()[0]
     with pytest.raises(ValueError, match="OwnNetwork"):
