@@ -97,8 +97,8 @@ class SpikeAugmentation:
         self.jitter = SpikeJitter(vary.jitter, vary.channel_jitter) if vary.jitter or vary.channel_jitter else None
         self.channel_shift = ChannelShift(vary.channel_shift) if vary.channel_shift else None
         self.shift = StepShift(round(vary.shift / data.binning.dt)) if vary.shift else None
-        self.masks: list[StepMask | ChannelMask] = [StepMask(vary.time_mask)] * (vary.time_mask > 0)
-        self.masks += [ChannelMask(vary.channel_mask)] * (vary.channel_mask > 0)
+        self.step_mask = StepMask(vary.time_mask) if vary.time_mask else None
+        self.channel_mask = ChannelMask(vary.channel_mask) if vary.channel_mask else None
 
     def signals(self, batch: SpikeBatch, epoch: int) -> tuple[Tensor, Tensor, Draws]:
         """(spikes [T, B, channels], lengths [B], generators)."""
@@ -113,8 +113,9 @@ class SpikeAugmentation:
             x = x.clamp(max=self.most)  # two spikes may have met
         if self.shift is not None:
             x, lengths = self.shift(x, lengths, draws)
-        for mask in self.masks:
-            x = mask(x, lengths, draws)
+        for mask in (self.step_mask, self.channel_mask):
+            if mask is not None:
+                x = mask(x, lengths, draws)
         return x, lengths, draws
 
     def steps(self, x: Tensor, lengths: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:

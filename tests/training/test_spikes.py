@@ -10,9 +10,20 @@ from safetensors.torch import load_file
 
 import temporal
 from temporal.cli import main
-from temporal.datasets import SHD, EventsError
+from temporal.datasets import SHD, EventsError, convert_folder
 from temporal.streaming import stream_file
-from temporal.training import Augment, Data, Interrupted, Recipe, Run, SpikeAugment, Spikes, evaluate, train
+from temporal.training import (
+    Augment,
+    Data,
+    Interrupted,
+    Recipe,
+    Run,
+    SpikeAugment,
+    Spikes,
+    evaluate,
+    find_recipe,
+    train,
+)
 from temporal.training._augment import SpikeAugmentation
 from temporal.training.data import gather, open_part
 
@@ -152,3 +163,19 @@ def test_the_binning_of_a_recipe():
     assert Spikes(preset="4ms").binning().at_least == 250
     changed = Spikes(preset="10ms", dt=0.005, merge=10, binary=True, duration=1.0).binning()
     assert (changed.dt, changed.merge, changed.binary, changed.duration) == (0.005, 10, True, 1.0)
+
+
+@pytest.mark.slow
+def test_real_voices_through_the_cochlea_are_learnt(fsdd, tmp_path):
+    """Three voices, ten digits: 240 recordings train, 60 of the official test part test. Guessing has 10 %.
+
+    25 epochs give 71.7 % with seed 0 (one run).
+    """
+    (tmp_path / "voices").mkdir()
+    for path in sorted(fsdd.glob("*.wav")):
+        _, speaker, index = path.stem.split("_")
+        if speaker in ("george", "jackson", "lucas") and int(index) in (0, 1, *range(5, 13)):
+            (tmp_path / "voices" / path.name).symlink_to(path)
+    convert_folder(tmp_path / "voices", tmp_path / "voices.h5", progress=False)
+    recipe = find_recipe("shd").override({"data.path": str(tmp_path / "voices.h5"), "epochs": 25, "batch_size": 32})
+    assert train(recipe, tmp_path / "run", device="cpu").result()["accuracy"] > 0.5
