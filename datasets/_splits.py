@@ -54,6 +54,14 @@ class Splitter:
         self._check_classes(split, chosen)
         return chosen
 
+    def parts(self) -> dict[str, str]:
+        """The part of each key, as far as the folder itself says: by lists or by index. Nothing is cut or checked."""
+        if self.by not in ("lists", "official"):
+            return {}
+        test, validation = self._rule()
+        part = {entry.key: "train" for entry in self.entries}
+        return part | dict.fromkeys(validation or (), "validation") | dict.fromkeys(test, "test")
+
     def _resolve(self, by: str) -> str:
         if by == "auto":
             if self._has_lists():

@@ -22,8 +22,8 @@ import torch
 
 from ._events_file import Events
 from ._events_writer import EventsWriter
-from ._layout import LISTS
 from ._progress import Progress, bar
+from ._splits import Splitter
 from .audio import AudioError
 from .folder import AudioFolder
 
@@ -196,17 +196,10 @@ def _long_enough(data: AudioFolder, on_error: str) -> tuple[list[int], list[str]
 
 
 def _splits(data: AudioFolder) -> list[str]:
-    """Of each recording the part that the folder puts it in; "" where it has no parts."""
-    if data.by not in ("lists", "official"):
-        return [""] * len(data)
-    part = dict.fromkeys(data.keys, "train")
-    for name in ("validation", "test"):
-        # An index in the names says what tests; what validates is cut by whoever reads the file.
-        listed = (data.root / LISTS[name]).is_file() if data.by == "lists" else name == "test"
-        if listed:
-            chosen = AudioFolder(data.root, data.sample_rate, name, data.by, validation=0, labels=data.labels)
-            part |= {key: name for key in chosen.keys if key in part}
-    return list(part.values())
+    """Of each recording the part that the folder puts it in; "" where it has none. Who reads the file cuts what lacks."""
+    splitter = Splitter("convert_folder", data.root, data._entries, by="auto", validation=0, test=0, seed=0)
+    parts = splitter.parts()
+    return [parts.get(key, "") for key in data.keys]
 
 
 @contextmanager

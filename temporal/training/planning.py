@@ -113,7 +113,7 @@ def plan(recipe: Recipe, *, device: str = "auto") -> Plan:
         >>> from temporal.training import find_recipe, plan
         >>> small = find_recipe("shd").override({"network.hidden": 8, "batch_size": 4})
         >>> plan(small, device="cpu").steps_per_epoch  # of the 8,156 published recordings, less a tenth to watch
-        1836
+        1835
     """
     with torch.random.fork_rng():
         if recipe.data.path is not None:

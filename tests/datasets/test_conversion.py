@@ -77,6 +77,13 @@ def test_split_lists_are_kept(tmp_path):
         assert SHD(tmp_path / "l.h5", split=part).keys == AudioFolder(root, RATE, part).keys
 
 
+def test_words_of_which_none_tests_are_converted_all_the_same(words, tmp_path):
+    for path in words.glob("yes_*_[04].wav"):
+        path.unlink()
+    assert convert(words, tmp_path / "w.h5").recordings == 12
+    assert set(SHD(tmp_path / "w.h5", split="test").targets) == {0}
+
+
 def test_a_folder_without_parts_gives_a_file_without(tmp_path):
     root = tmp_path / "plain"
     for label in ("a", "b"):
