@@ -86,7 +86,7 @@ def convert_folder(
 
     Each recording's spikes depend on its samples and the seed alone, so the file is the same for any number of processes,
     and whether or not it was made in one go. Stopped by whatever, SIGKILL and a full disk included, the same call goes on
-    where it was; until all is there, nothing has the file's name. Memory does not grow with the number of recordings.
+    where it was; until all is there, nothing has the file's name. Memory grows by the names of the recordings alone, 1 kB each.
 
     Symbolic links are followed, also out of the folder, as by ``AudioFolder``; a broken one is an error that names it.
 
@@ -130,8 +130,8 @@ def convert_folder(
     data = AudioFolder(folder, sample_rate, "all", on_error=on_error)
     _check_names(data)
     rows, messages = _long_enough(data, on_error)
-    splits = _splits(data)
-    about = [(data.keys[row], data.targets[row], data.speakers[row], splits[row]) for row in rows]
+    columns = list(zip(data.keys, data.targets, data.speakers, _splits(data), strict=True))
+    about = [columns[row] for row in rows]
     plan = json.dumps(settings | {"recordings": hashlib.sha256(json.dumps(about).encode()).hexdigest()})
     with EventsWriter(path, data.labels, plan=plan, units=cochlea.channels) as writer:
         resumed, spikes = writer.done, 0
@@ -149,7 +149,8 @@ def convert_folder(
                 said = "a process of the pool ended, perhaps killed for want of memory (fewer jobs need less)"
                 raise OSError(f"{path}: {_kept(said, writer.done, len(rows))}") from None
         writer.finish()
-    sound = sum(data.durations[row] for row in rest) / sample_rate
+    samples = data.durations
+    sound = sum(samples[row] for row in rest) / sample_rate
     seconds = time.monotonic() - started
     return Conversion(Path(path), len(rows), spikes, resumed, seconds, sound, data.messages + messages)
 
@@ -189,7 +190,8 @@ def _long_enough(data: AudioFolder, on_error: str) -> tuple[list[int], list[str]
     if on_error != "skip":
         raise AudioError(f"{first}: is {said}; on_error='skip' leaves such files out and counts them")
     rows = sorted(set(range(len(data))) - set(short))
-    lost = {data.targets[row] for row in short} - {data.targets[row] for row in rows}
+    targets = data.targets
+    lost = {targets[row] for row in short} - {targets[row] for row in rows}
     if lost:
         raise AudioError(f"{first}: is {said}, and no other recording of {data.labels[lost.pop()]!r} is left")
     return rows, [f"{len(short)} recordings skipped, {said}; the first is {first}"]

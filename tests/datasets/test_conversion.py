@@ -1,5 +1,6 @@
 """A folder of recordings as a file of spikes: equal to the cochlea's own, whatever the processes, kills and full disks."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from temporal.cli import main
 from temporal.datasets import SHD, AudioError, AudioFolder, convert_folder
 from temporal.frontends import Cochlea
 
@@ -276,6 +278,22 @@ def test_a_full_disk(words, tmp_path):
     assert convert(words, tmp_path / "w.h5").resumed > 0
     convert(words, tmp_path / "whole.h5")
     assert (tmp_path / "w.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_the_command_says_what_it_did(words, tmp_path, capsys):
+    out = tmp_path / "w.h5"
+    with pytest.raises(SystemExit) as stopped:
+        main(["spikes", str(words), str(out), "--membrane", "gammatone", "--jobs", "1", "--seed", "3", "--json"])
+    said = capsys.readouterr()
+    assert stopped.value.code == 0 and "converting: 16 of 16" in said.err
+    result = json.loads(said.out)
+    assert result["path"] == str(out) and result["recordings"] == 16 and result["spikes"] > 0 and result["resumed"] == 0
+    convert(words, tmp_path / "same.h5", seed=3)
+    assert out.read_bytes() == (tmp_path / "same.h5").read_bytes()
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["spikes", str(words), str(out)])
+    assert stopped.value.code == 1 and "exists already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
