@@ -86,7 +86,7 @@ def convert_folder(
 
     Each recording's spikes depend on its samples and the seed alone, so the file is the same for any number of processes,
     and whether or not it was made in one go. Stopped by whatever, SIGKILL and a full disk included, the same call goes on
-    where it was; until all is there, nothing has the file's name. Memory grows by the names of the recordings alone, 1 kB each.
+    where it was; until all is there, nothing has the file's name. Memory grows by the recordings' names alone, 1 kB each.
 
     Symbolic links are followed, also out of the folder, as by ``AudioFolder``; a broken one is an error that names it.
 
