@@ -25,7 +25,18 @@ import torch
 from torch import Tensor
 
 from temporal.benchmarks import Case, copy_floor
-from temporal.datasets import SHD, Binning, EventsWriter, SpeechCommands, collate, collate_spikes, write_events
+from temporal.datasets import (
+    SHD,
+    AudioFolder,
+    Binning,
+    EventsWriter,
+    SpeechCommands,
+    collate,
+    collate_spikes,
+    convert_folder,
+    write_events,
+)
+from temporal.frontends import Cochlea
 from temporal.kernels import use
 from temporal.kernels.events import bin_events
 
@@ -41,7 +52,7 @@ BASELINE = "h5py and numpy"
 def cases(quick: bool) -> list[Callable[[], Case]]:
     """The cases, each as a function that builds it; tiny with ``quick``."""
     work = _Files(recordings=512 if not quick else 8, batch=64 if not quick else 3, spikes=8000 if not quick else 50)
-    return [partial(case, work, quick) for case in (_binning, _loading, _network, _audio, _writing)]
+    return [partial(case, work, quick) for case in (_binning, _loading, _network, _audio, _writing, _conversion)]
 
 
 class _Files:
@@ -219,7 +230,8 @@ def _audio(work: _Files, quick: bool) -> Case:
         wave = (work.draw.normal(0, 3000, samples)).clip(-32768, 32767).astype(np.int16)
         soundfile.write(root / f"word{n % 2}" / f"{n:08x}_nohash_0.wav", wave, RATE, subtype="PCM_16")
     data = SpeechCommands(root, RATE, split="all")
-    files = [root / key for key in data.keys]
+    folder = AudioFolder(root, RATE, "all")
+    files, rows = [root / key for key in data.keys], [folder.keys.index(key) for key in data.keys]
 
     def plain() -> Tensor:
         return torch.stack([torch.from_numpy(soundfile.read(file, dtype="float32")[0]) for file in files])
@@ -234,7 +246,11 @@ def _audio(work: _Files, quick: bool) -> Case:
         shape=f"B={len(files)} samples={samples}",
         items=len(files),
         item="recording",
-        contenders={"temporal": lambda: collate([data[n] for n in range(len(data))]).wave, "soundfile": plain},
+        contenders={
+            "temporal SpeechCommands": lambda: collate([data[n] for n in range(len(data))]).wave,
+            "temporal AudioFolder": lambda: collate([folder[n] for n in rows]).wave,
+            "soundfile": plain,
+        },
         baseline="soundfile",
         check=lambda wave: (wave - truth).abs().max().item() if wave.shape == truth.shape else float("inf"),
     )
@@ -284,5 +300,46 @@ def _writing(work: _Files, quick: bool) -> Case:
         item="recording",
         contenders={"temporal EventsWriter": ours, "h5py": plain},
         baseline="h5py",
+        check=error,
+    )
+
+
+def _conversion(work: _Files, quick: bool) -> Case:
+    """``temporal spikes``: 100,000 times the time of one recording is that of a corpus; tests hold the memory flat."""
+    import soundfile
+
+    root, target = work.folder / "sounds", work.folder / "heard.h5"
+    samples = RATE // 2 if not quick else RATE // 50
+    (root / "word").mkdir(parents=True)
+    for n in range(work.batch):
+        wave = work.draw.normal(0, 3000, samples).clip(-32768, 32767).astype(np.int16)
+        soundfile.write(root / "word" / f"{n:03d}.wav", wave, RATE, subtype="PCM_16")
+    first = Cochlea(RATE, seed=0).events(AudioFolder(root, RATE, "all")[0].wave)
+    steps, units = np.rint(first[0].numpy() * RATE / 2), first[1].numpy()
+
+    def convert(jobs: int) -> Path:
+        target.unlink(missing_ok=True)
+        return convert_folder(root, target, jobs=jobs, progress=False).path
+
+    def error(path: Path) -> float:
+        """All are there, and the first is as the cochlea hears it alone, in steps of 1/8000 s."""
+        data = SHD(path, "all")
+        times, heard = data.events(0)
+        same = np.array_equal(heard, units) and np.array_equal(np.rint(times * (RATE / 2)), steps)
+        return 0.0 if len(data) == work.batch and same else float("inf")
+
+    return _case(
+        work,
+        quick,
+        work.batch * samples * 2,
+        name="conversion",
+        scope="end to end, from WAV files through the cochlea to a file of spikes; processes are started anew in each call",
+        shape=f"recordings={work.batch} samples={samples}",
+        items=work.batch,
+        item="recording",
+        contenders={
+            f"temporal spikes, {n} process{'es' * (n > 1)}": partial(convert, n) for n in ((1,) if quick else (1, 2))
+        },
+        baseline="temporal spikes, 1 process",
         check=error,
     )
