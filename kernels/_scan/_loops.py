@@ -78,13 +78,6 @@ def _add(target, first, source, start, n):
 
 
 @register_jitable
-def _widen(target, first, source, n):
-    to = target[first:]
-    for j in range(n):
-        to[j] = widen(source[j])
-
-
-@register_jitable
 def _clear(target, first, n):
     to = target[first:]
     for j in range(n):
@@ -92,8 +85,18 @@ def _clear(target, first, n):
 
 
 @register_jitable
-def _hear(target, sent, weight, n):
-    """Add to ``target`` the weights [n, n] of what each neuron sent; most sent nothing."""
+def _hear(target, x, t, sent, spikes, before, weight, n):
+    """Set ``target`` to the currents and the weights [n, n] of what was sent at the step before; most sent nothing."""
+    for j in range(n):
+        target[j] = widen(x[j])
+    if t == 0:
+        _add_weights(target, sent, weight, n)
+    else:
+        _add_weights(target, spikes[before:], weight, n)
+
+
+@register_jitable
+def _add_weights(target, sent, weight, n):
     for i in range(n):
         spike = widen(sent[i])
         if spike != _ZERO:
@@ -194,11 +197,7 @@ def make_forward(family: Family, row: int, version: int):
                             continue
                     x_t = x[t * x_step + start + edge :]
                     if weight is not None:
-                        _widen(w, heard, x_t, n)
-                        if t == 0:
-                            _hear(w[heard:], sent[start:], weight, n)
-                        else:
-                            _hear(w[heard:], spikes[here - neurons :], weight, n)
+                        _hear(w[heard:], x_t, t, sent[start:], spikes, here - neurons, weight, n)
                     for begin in range(0, m, _STAGE):
                         count, x_piece = min(_STAGE, m - begin), x_t[begin:]
                         for k in range(count):
@@ -284,11 +283,7 @@ def make_backward(family: Family, slope, row: int, version: int):
                                 continue
                         x_t = x[t * x_step + start + edge :]
                         if weight is not None:
-                            _widen(w, heard, x_t, n)
-                            if t == 0:
-                                _hear(w[heard:], sent[start:], weight, n)
-                            else:
-                                _hear(w[heard:], spikes[here - neurons :], weight, n)
+                            _hear(w[heard:], x_t, t, sent[start:], spikes, here - neurons, weight, n)
                         for k in range(m):
                             j = edge + k
                             if numbers is None:

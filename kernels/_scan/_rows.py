@@ -33,37 +33,27 @@ def read(typing_context, w, stride, first, count, j):
     return signature, generate
 
 
-@intrinsic(prefer_literal=True)
-def write(typing_context, w, stride, first, values, j):
-    """Write the tuple to the places that ``read`` reads."""
-    distance, start = stride.literal_value, first.literal_value
-    signature = types.void(w, stride, first, values, types.intp)
+def _writer(adds: bool):
+    """Write a tuple, or add it, to the places that ``read`` reads: (w, stride, first, values, j)."""
 
-    def generate(context, builder, signature, arguments):
-        array, _, _, numbers, column = arguments
-        data = context.make_array(signature.args[0])(context, builder, array).data
-        for k, number in enumerate(cgutils.unpack_tuple(builder, numbers, signature.args[3].count)):
-            builder.store(number, _element(builder, data, column, (start + k) * distance))
-        return context.get_dummy_value()
+    def store(typing_context, w, stride, first, values, j):
+        distance, start = stride.literal_value, first.literal_value
+        signature = types.void(w, stride, first, values, types.intp)
 
-    return signature, generate
+        def generate(context, builder, signature, arguments):
+            array, _, _, numbers, column = arguments
+            data = context.make_array(signature.args[0])(context, builder, array).data
+            for k, number in enumerate(cgutils.unpack_tuple(builder, numbers, signature.args[3].count)):
+                place = _element(builder, data, column, (start + k) * distance)
+                builder.store(builder.fadd(builder.load(place), number) if adds else number, place)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return intrinsic(prefer_literal=True)(store)
 
 
-@intrinsic(prefer_literal=True)
-def accumulate(typing_context, w, stride, first, values, j):
-    """Add the tuple to the places that ``read`` reads."""
-    distance, start = stride.literal_value, first.literal_value
-    signature = types.void(w, stride, first, values, types.intp)
-
-    def generate(context, builder, signature, arguments):
-        array, _, _, numbers, column = arguments
-        data = context.make_array(signature.args[0])(context, builder, array).data
-        for k, number in enumerate(cgutils.unpack_tuple(builder, numbers, signature.args[3].count)):
-            place = _element(builder, data, column, (start + k) * distance)
-            builder.store(builder.fadd(builder.load(place), number), place)
-        return context.get_dummy_value()
-
-    return signature, generate
+write, accumulate = _writer(adds=False), _writer(adds=True)
 
 
 @intrinsic

@@ -8,20 +8,16 @@ Currents and gradients are read where they are if neurons lie side by side, samp
 0, as in the gradient of a sum over time); anything else is copied once.
 """
 
-import logging
 import math
-import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
-from sys import modules
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from numba.core import event
 from torch import Tensor
 
+from .._compiled import announced, version
 from .._memory import empty, workspace
 from .._threads import share
 from . import _loops, _stream
@@ -50,7 +46,8 @@ class Compiled:
 
     def __init__(self, family: Family):
         self.family = family
-        self.version = _version(family.charge.__module__, family.state.__module__)
+        own = (f"{__package__}.{name}" for name in ("_rows", "_slopes", "_stream"))
+        self.version = version(family.charge.__module__, family.state.__module__, *own, "temporal.kernels._float32")
 
     def forward(
         self,
@@ -145,12 +142,12 @@ class Compiled:
 
     @cache  # noqa: B019 # there are as many of these as families, and they live as long as the program
     def _forward(self, row: int):
-        return _announced(_loops.make_forward(self.family, row, self.version), f"{self.family.name}, forward")
+        return announced(_loops.make_forward(self.family, row, self.version), f"{self.family.name}, forward")
 
     @cache  # noqa: B019
     def _backward(self, surrogate: str, row: int):
         run = _loops.make_backward(self.family, SLOPES[surrogate], row, self.version)
-        return _announced(run, f"{self.family.name}, backward with the slope {surrogate}")
+        return announced(run, f"{self.family.name}, backward with the slope {surrogate}")
 
 
 def _knobs(knobs: Any, features: Sequence[int]) -> tuple[tuple | None, tuple | None]:
@@ -201,44 +198,3 @@ def _flat(tensor: Tensor) -> np.ndarray:
     if tensor.dtype in _BITS:
         tensor = tensor.view(_BITS[tensor.dtype])
     return np.ascontiguousarray(tensor.numpy()).reshape(-1)
-
-
-def _version(*equations: str) -> int:
-    """A number that changes with the sources of what is compiled together: numba looks at the loops' own file only."""
-    names = (
-        *equations,
-        *(f"{__package__}.{name}" for name in ("_rows", "_slopes", "_stream")),
-        "temporal.kernels._float32",
-    )
-    version = 0
-    for name in names:
-        source = modules[name].__file__
-        if source and Path(source).is_file():
-            version = zlib.crc32(Path(source).read_bytes(), version)
-    return version
-
-
-_names: dict[Any, str] = {}  # of the kernels, by dispatcher
-
-
-def _announced(dispatcher: Any, name: str) -> Any:
-    _names[dispatcher] = name
-    return dispatcher
-
-
-class _Announcer(event.Listener):
-    """Says so when a kernel is compiled, not when it comes from numba's cache: the first call then takes seconds."""
-
-    said: ClassVar[set[str]] = set()
-
-    def on_start(self, event: Any) -> None:
-        name = _names.get(event.data.get("dispatcher"))
-        if name and name not in self.said:  # which is compiled again for other kinds of numbers
-            self.said.add(name)
-            logging.getLogger("temporal").warning("temporal: compiling %s for this machine, once", name)
-
-    def on_end(self, event: Any) -> None:
-        """Nothing more to say."""
-
-
-event.register("numba:compile", _Announcer())

@@ -5,18 +5,16 @@ steps at once: its spectra, their inverse FFT (NumPy's, a row at a time, so that
 then the cells, tile by tile. A result does not depend on the number of threads or recordings.
 """
 
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .. import _float32
+from .._compiled import version
 from .._memory import empty, workspace
 from .._threads import share
 from . import _loops
@@ -228,8 +226,7 @@ def _spectra(spectrum: np.ndarray, scale: np.ndarray, steps: int, *, periodic: b
 
 @cache
 def _response() -> Callable:
-    source = Path(_float32.__file__)
-    return _loops.make_response(zlib.crc32(source.read_bytes() if source.is_file() else b""))
+    return _loops.make_response(version("temporal.kernels._float32"))
 
 
 @lru_cache(maxsize=8)

@@ -25,6 +25,8 @@ class SpikingLayer(nn.Module):
         memory, truncate: as for :class:`temporal.neurons.LIF`.
     """
 
+    decay_input: bool  # of the layers that have it
+
     def __init__(
         self,
         *,
@@ -81,6 +83,10 @@ class SpikingLayer(nn.Module):
     def _described(self) -> list[str]:
         """What else ``repr`` shows."""
         return []
+
+    def _drive(self, rate: float | Tensor) -> tuple[float | Tensor, float | Tensor]:
+        """Gain and bias of a membrane that leaks to its rest with ``rate``, 1 / tau; for layers with ``decay_input``."""
+        return rate if self.decay_input else 1.0, self.rest * rate if self.rest else 0.0
 
     def _resets(self) -> tuple[float | Tensor, float | Tensor, dict[str, Any]]:
         """The threshold, where the reset leads or what it subtracts, and what is the same for every kind of neuron."""

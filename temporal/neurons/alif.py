@@ -118,8 +118,7 @@ class ALIF(SpikingLayer):
         decay, rate = self.time_constant.decay_and_rate()
         w_decay, w_rate = self.memory_of_spikes.decay_and_rate()
         threshold, reset, same = self._resets()
-        gain = rate if self.decay_input else 1.0
-        bias = self.rest * rate if self.rest else 0.0
+        gain, bias = self._drive(rate)
         adaptation = self.strength.value
         lift = adaptation if self.reset_adapts else 0.0
         return alif_neuron("ALIF", decay, gain, bias, threshold, reset, adaptation, lift, w_decay, w_rate, **same)

@@ -80,8 +80,7 @@ class ParametricLIF(SpikingLayer):
     def _neuron(self) -> Neuron:
         decay, rate = self.time_constant.decay_and_rate()
         threshold, reset, same = self._resets()
-        gain = rate if self.decay_input else 1.0
-        bias = self.rest * rate if self.rest else 0.0
+        gain, bias = self._drive(rate)
         knobs = {"decay": decay, "gain": gain, "bias": bias, "threshold": threshold, "reset": reset}
         return Neuron("ParametricLIF", lif, knobs, bare="state", **same)
 

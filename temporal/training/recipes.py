@@ -15,6 +15,10 @@ __all__ = ["find_recipe", "recipes"]
 
 def recipes() -> dict[str, tuple[str, Recipe]]:
     """All named recipes: name -> (one line of what it is, the recipe)."""
+    return _of_folders() | _of_published_sets()
+
+
+def _of_folders() -> dict[str, tuple[str, Recipe]]:
     return {
         "digits": (
             "spoken digits: an embedded synthetic set (German and English, 20 classes), or --data FOLDER of recordings",
@@ -49,6 +53,11 @@ def recipes() -> dict[str, tuple[str, Recipe]]:
                 augment=Augment(shift=0.1, gain=6.0, silence=0.1, speed=0.1, pitch=0.05, band_mask=7, time_mask=14),
             ),
         ),
+    }
+
+
+def _of_published_sets() -> dict[str, tuple[str, Recipe]]:
+    return {
         "shd": (
             "Spiking Heidelberg Digits, or any file in their layout (temporal spikes makes one); needs --data",
             Recipe(

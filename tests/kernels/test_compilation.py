@@ -55,7 +55,7 @@ def test_the_caches_key_changes_with_every_source_that_is_compiled(family, monke
     """Of adaptive_late that is another family's module too."""
 
     def version():
-        return cpu._version(family.FAMILY.charge.__module__, family.FAMILY.state.__module__)
+        return cpu.Compiled(family.FAMILY).version
 
     sources = {family, sys.modules[family.FAMILY.charge.__module__]}
     sources |= {sys.modules[f"temporal.kernels.{name}"] for name in ("_scan._rows", "_scan._slopes", "_float32")}
