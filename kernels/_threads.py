@@ -83,9 +83,8 @@ def _torchs_team() -> Team | None:
 
     def team(run: Part, parts: int) -> None:
         def member(_: object) -> None:
-            for part in range(
-                number(), parts, size()
-            ):  # inside another team this one may have fewer threads than parts
+            # Inside another team this one may have fewer threads than parts.
+            for part in range(number(), parts, size()):
                 run(part)
 
         # All of torch's threads, though not all may have a part: another number would end some and start them again later.
