@@ -26,7 +26,7 @@ PUBLIC = {
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
     "temporal.frontends": """
-        AmplitudeToDB Chain Cochlea Deltas Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson STFT
+        AmplitudeToDB Chain Cochlea Deltas Gammatonegram Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson STFT
     """,
     "temporal.kernels": "empty_cache use",
     "temporal.layers": """

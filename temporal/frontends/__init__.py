@@ -4,6 +4,7 @@ Each is a plain `nn.Module`, `[..., samples] -> [..., bins, frames]`, with `.hop
 `.frames(samples)`, `.stream(chunk, state)` and `.flush(state)`. `Chain` puts several together.
 """
 
+from .auditory import Gammatonegram
 from .chain import Chain
 from .cochlea import Cochlea
 from .deltas import Deltas
@@ -23,6 +24,7 @@ __all__ = [
     "Chain",
     "Cochlea",
     "Deltas",
+    "Gammatonegram",
     "Latency",
     "LevelCrossing",
     "Log",
