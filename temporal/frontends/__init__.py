@@ -9,6 +9,7 @@ from .cochlea import Cochlea
 from .deltas import Deltas
 from .encoders import Latency, LevelCrossing, Poisson
 from .fourier import STFT
+from .learnable import LEAF, SincConv
 from .levels import AmplitudeToDB, Log
 from .mel import MelSpectrogram
 from .mfcc import MFCC
@@ -16,6 +17,7 @@ from .normalize import Normalize
 from .pcen import PCEN
 
 __all__ = [
+    "LEAF",
     "MFCC",
     "PCEN",
     "STFT",
@@ -29,4 +31,5 @@ __all__ = [
     "MelSpectrogram",
     "Normalize",
     "Poisson",
+    "SincConv",
 ]
