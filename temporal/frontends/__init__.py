@@ -11,6 +11,7 @@ from .constant_q import CQT, VQT
 from .deltas import Deltas
 from .encoders import Latency, LevelCrossing, Poisson
 from .fourier import STFT
+from .learnable import LEAF, SincConv
 from .levels import AmplitudeToDB, Log
 from .mel import MelSpectrogram
 from .mfcc import MFCC
@@ -19,6 +20,7 @@ from .pcen import PCEN
 
 __all__ = [
     "CQT",
+    "LEAF",
     "MFCC",
     "PCEN",
     "STFT",
@@ -34,4 +36,5 @@ __all__ = [
     "MelSpectrogram",
     "Normalize",
     "Poisson",
+    "SincConv",
 ]
