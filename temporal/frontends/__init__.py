@@ -9,6 +9,7 @@ from .cochlea import Cochlea
 from .deltas import Deltas
 from .encoders import Latency, LevelCrossing, Poisson
 from .fourier import STFT
+from .gabor import InvertibleCQT
 from .levels import AmplitudeToDB, Log
 from .mel import MelSpectrogram
 from .mfcc import MFCC
@@ -23,6 +24,7 @@ __all__ = [
     "Chain",
     "Cochlea",
     "Deltas",
+    "InvertibleCQT",
     "Latency",
     "LevelCrossing",
     "Log",
