@@ -3,6 +3,7 @@
 import functools
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,9 +42,9 @@ class Bands:
     @functools.cached_property
     def groups(self) -> list[slice]:
         """The bands that share a rate in the layout "octaves": 0 Hz, the octaves from the lowest, the even rest."""
-        octave = np.floor((np.log2(np.maximum(self.centres[1:], 1e-9) / self.fmin) + 1e-9)).astype(int)
+        octave = np.floor(np.log2(self.centres[1:] / self.fmin) + 1e-9).astype(int)
         edges = [0, 1, *(1 + np.flatnonzero(np.diff(octave)) + 1), len(self.centres)]
-        return [slice(int(first), int(stop)) for first, stop in zip(edges, edges[1:], strict=False)]
+        return [slice(int(first), int(stop)) for first, stop in pairwise(edges)]
 
     @property
     def widest(self) -> float:
@@ -123,8 +124,11 @@ def _kept(values: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tenso
 
 
 def build_tables(bands: Bands, samples: int, frames: int | None) -> Tables:
-    """The tables as numpy arrays in float64. The frame is painless: no band has more bins than frames, so the frame operator is a
-    diagonal over the bins, sum_k M_k |w_k|^2, and the dual windows are the windows divided by it."""
+    """The tables as numpy arrays in float64.
+
+    The frame is painless: no band has more bins than frames, so the frame operator is a diagonal over the bins,
+    sum_k M_k w_k^2, and the dual windows are the windows divided by it.
+    """
     bins = np.arange(samples // 2 + 1)
     frequencies = bins * (bands.sample_rate / samples)
     below, falling, rising = bands.slopes(frequencies)

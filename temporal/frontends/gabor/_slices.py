@@ -57,8 +57,8 @@ class Slices:
         """Slices that see a signal of so many samples, at least 1."""
         if isinstance(samples, Tensor):
             reach = samples + self.transition // 2 + self.half - 1
-            return torch.div(reach, self.half, rounding_mode="floor").clamp_min(1)
-        return max(1, (samples + self.transition // 2 + self.half - 1) // self.half)
+            return torch.div(reach, self.half, rounding_mode="floor")
+        return (samples + self.transition // 2 + self.half - 1) // self.half
 
     def frames(self, slices: int | Tensor) -> int | Tensor:
         """Frames of so many slices."""

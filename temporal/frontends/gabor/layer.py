@@ -71,7 +71,7 @@ class InvertibleCQT(FrontEnd):
         >>> wave = torch.randn(2, 15999)
         >>> coefficients = cqt(wave)
         >>> coefficients.shape, coefficients.dtype
-        (torch.Size([2, 93, 1664]), torch.complex64)
+        (torch.Size([2, 87, 1664]), torch.complex64)
         >>> bool((cqt.inverse(coefficients, 15999) - wave).abs().max() < 1e-5)
         True
     """
