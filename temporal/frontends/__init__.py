@@ -11,6 +11,7 @@ from .constant_q import CQT, VQT
 from .deltas import Deltas
 from .encoders import Latency, LevelCrossing, Poisson
 from .fourier import STFT
+from .gabor import InvertibleCQT
 from .learnable import LEAF, SincConv
 from .levels import AmplitudeToDB, Log
 from .mel import MelSpectrogram
@@ -30,6 +31,7 @@ __all__ = [
     "Cochlea",
     "Deltas",
     "Gammatonegram",
+    "InvertibleCQT",
     "Latency",
     "LevelCrossing",
     "Log",
