@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from temporal.frontends import MFCC, PCEN, STFT, AmplitudeToDB, Chain, Deltas, Log, MelSpectrogram, Normalize
+from temporal.frontends import CQT, MFCC, PCEN, STFT, VQT, AmplitudeToDB, Chain, Deltas, Log, MelSpectrogram, Normalize
 
 
 def mel(**options):
@@ -27,6 +27,9 @@ LAYERS = {
     "pcen": lambda: Chain(mel(), PCEN(16000, 160)),
     "trainable pcen": lambda: Chain(mel(), PCEN(16000, 160, size=40, trainable=("gain", "bias", "power", "smoothing"))),
     "decibels": lambda: Chain(mel(power=1.0), AmplitudeToDB("magnitude", top_db=80)),
+    "cqt": lambda: CQT(16000, n_bins=60),
+    "cqt by convolution": lambda: CQT(16000, n_bins=24, fmin=220.0, engine="conv"),
+    "vqt, trainable": lambda: VQT(16000, hop_length=160, n_bins=60, trainable=("basis",)),
 }
 layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
 bare = pytest.mark.parametrize("make", [mel, lambda: STFT(256)], ids=["mel", "STFT"])

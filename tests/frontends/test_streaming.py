@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from temporal.frontends import (
+    CQT,
     MFCC,
     PCEN,
     STFT,
+    VQT,
     AmplitudeToDB,
     Chain,
     Deltas,
@@ -78,6 +80,8 @@ FRONT_ENDS = {
         1000, n_fft=32, hop_length=10, n_mels=6, trainable=("window", "basis", "filter_bank")
     ),
     "gammatone": lambda: Gammatonegram(1000, n_fft=32, hop_length=10, n_bins=6, fmax=400.0),
+    "cqt": lambda: CQT(1000, hop_length=5, fmin=100.0, n_bins=4, bins_per_octave=2),
+    "vqt, per octave": lambda: VQT(1000, hop_length=5, fmin=100.0, n_bins=4, bins_per_octave=2, latency="per_octave"),
 }
 
 
