@@ -43,6 +43,10 @@ class SpectralFrontEnd(DerivedConstants, FrontEnd):
         self.latency = self._framing.latency
         self._window = check_window(owner, window, self.win_length)
 
+    def _register_spectrum(self) -> None:
+        """Build what the spectra need; a subclass calls it when its arguments are set."""
+        self._register_constants("window")
+
     def _build_constant(self, name: str, device: torch.device | None) -> Tensor:
         return build_window(self._window, self.win_length, self.n_fft, device)
 

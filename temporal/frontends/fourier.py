@@ -63,7 +63,7 @@ class STFT(SpectralFrontEnd):
     ) -> None:
         super().__init__(n_fft, win_length, hop_length, window, center, pad_mode)
         self.output = choice("STFT", "output", output, ("magnitude", "power", "complex", "phase"))
-        self._register_constants("window")
+        self._register_spectrum()
 
     def extra_repr(self) -> str:
         return (
