@@ -6,6 +6,7 @@ Each is a plain `nn.Module`, `[..., samples] -> [..., bins, frames]`, with `.hop
 
 from .chain import Chain
 from .cochlea import Cochlea
+from .constant_q import CQT, VQT
 from .deltas import Deltas
 from .encoders import Latency, LevelCrossing, Poisson
 from .fourier import STFT
@@ -16,9 +17,11 @@ from .normalize import Normalize
 from .pcen import PCEN
 
 __all__ = [
+    "CQT",
     "MFCC",
     "PCEN",
     "STFT",
+    "VQT",
     "AmplitudeToDB",
     "Chain",
     "Cochlea",
