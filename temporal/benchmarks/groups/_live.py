@@ -50,9 +50,7 @@ class _Ours:
     """The public layers, as a user chains them."""
 
     def __init__(self, rate: int, n_fft: int, hop: int, bands: int):
-        self.layer = Chain(
-            MelSpectrogram(rate, n_fft, hop_length=hop, n_mels=bands, center=False), Log(OFFSET)
-        )
+        self.layer = Chain(MelSpectrogram(rate, n_fft, hop_length=hop, n_mels=bands, center=False), Log(OFFSET))
         self.state: Any = None
 
     def __call__(self, chunk: Tensor) -> Tensor:
@@ -63,17 +61,15 @@ class _Ours:
 class _Buffered:
     """A library that has no streams: the last n_fft samples, and the frame of them whenever they are new."""
 
-    def __init__(self, n_fft: int, hop: int, frame: Callable[[Any], Any], empty: Any, array: Any):
-        self.n_fft, self.frame, self.empty = n_fft, frame, empty
-        self.samples, self.read, self.array = array, 0, array
-        self.hop = hop
+    def __init__(self, n_fft: int, frame: Callable[[Any], Any], silence: Any, nothing: Any):
+        self.n_fft, self.frame, self.samples, self.nothing = n_fft, frame, silence, nothing
+        self.read = 0
 
     def __call__(self, chunk: Any) -> Any:
-        count = len(chunk)
-        self.samples[:-count] = self.samples[count:].clone() if torch.is_tensor(chunk) else self.samples[count:].copy()
-        self.samples[-count:] = chunk
-        self.read += count
-        return self.frame(self.samples) if self.read >= self.n_fft else self.empty
+        join = torch.cat if torch.is_tensor(chunk) else np.concatenate
+        self.samples = join((self.samples[len(chunk) :], chunk))
+        self.read += len(chunk)
+        return self.frame(self.samples) if self.read >= self.n_fft else self.nothing
 
 
 def live(rate: int, *, n_fft: int, hop: int, bands: int, chunks: int) -> dict[str, Callable[[], Any] | None]:
@@ -82,20 +78,17 @@ def live(rate: int, *, n_fft: int, hop: int, bands: int, chunks: int) -> dict[st
 
     wave = voices(1, chunks * hop, rate)[0]
     options = {"sr": rate, "n_fft": n_fft, "hop_length": hop, "n_mels": bands}
+
+    def logarithms(samples: np.ndarray) -> np.ndarray:
+        with warnings.catch_warnings():  # of a signal of one frame
+            warnings.simplefilter("ignore")
+            return np.log(librosa.feature.melspectrogram(y=samples, center=False, **options) + OFFSET)
+
+    truth = torch.from_numpy(logarithms(wave.double().numpy()))
+    # The first frame of a buffer ends with the chunk that fills it, and begins later where n_fft is no multiple of the hop.
+    late = torch.from_numpy(logarithms(wave.double().numpy()[-n_fft % hop :]))
     with quiet():
-        power = librosa.feature.melspectrogram(y=wave.double().numpy(), center=False, **options)
         bank = torch.from_numpy(librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=bands))
-    truth = torch.from_numpy(np.log(power + OFFSET))
-    # A buffer's first frame ends with the chunk that fills it, so its frames begin where n_fft is no multiple of the hop.
-    lead = -n_fft % hop
-    late = torch.from_numpy(
-        np.log(
-            librosa.feature.melspectrogram(
-                y=np.concatenate([np.zeros(0), wave.double().numpy()[lead:]]), center=False, **options
-            )
-            + OFFSET
-        )
-    )
     pieces, arrays = list(wave.split(hop)), list(wave.numpy().reshape(-1, hop))
     window = torch.hann_window(n_fft)
 
@@ -103,19 +96,12 @@ def live(rate: int, *, n_fft: int, hop: int, bands: int, chunks: int) -> dict[st
         spectrum = torch.fft.rfft(samples * window)
         return torch.log(bank @ (spectrum.real.square() + spectrum.imag.square()) + OFFSET)[:, None]
 
-    def buffered(frame: Callable[[Any], Any], tensors: bool = True) -> Live:
-        def start() -> _Buffered:
-            if tensors:
-                return _Buffered(n_fft, hop, torch.inference_mode()(frame), torch.zeros(bands, 0), torch.zeros(n_fft))
-            return _Buffered(n_fft, hop, frame, np.zeros((bands, 0)), np.zeros(n_fft, np.float32))
+    def buffered(frame: Callable[[Any], Any]) -> Live:
+        return Live(pieces, lambda: _Buffered(n_fft, frame, torch.zeros(n_fft), torch.zeros(bands, 0)), late)
 
-        return Live(pieces if tensors else arrays, torch.inference_mode()(start), late)
-
-    def by_librosa(samples: np.ndarray) -> np.ndarray:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return np.log(librosa.feature.melspectrogram(y=samples, center=False, **options) + OFFSET)
-
+    by_librosa = Live(
+        arrays, lambda: _Buffered(n_fft, logarithms, np.zeros(n_fft, np.float32), np.zeros((bands, 0))), late
+    )
     audio, nnaudio = peer("torchaudio.transforms"), peer("nnAudio.features")
     theirs = nn = None
     with quiet():
@@ -130,7 +116,7 @@ def live(rate: int, *, n_fft: int, hop: int, bands: int, chunks: int) -> dict[st
         "torch, by hand": buffered(by_hand),
         "torchaudio on a buffer": theirs and buffered(lambda samples: torch.log(theirs(samples) + OFFSET)),
         "nnAudio on a buffer": nn and buffered(lambda samples: torch.log(nn(samples)[0] + OFFSET)),
-        "librosa on a buffer": buffered(by_librosa, tensors=False),
+        "librosa on a buffer": by_librosa,
     }
 
 

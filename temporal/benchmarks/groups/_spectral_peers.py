@@ -94,9 +94,7 @@ def stft(shape: Shape) -> dict[str, Layer | None]:
                 "torchaudio": audio and audio.Spectrogram(**cut, power=1.0, pad_mode="constant"),
                 "librosa": _librosa(lambda x: np.abs(librosa.stft(x, **cut))),
                 **{
-                    name: _nnaudio(
-                        name, "STFT", **cut, pad_mode="constant", output_format="Magnitude", verbose=False
-                    )
+                    name: _nnaudio(name, "STFT", **cut, pad_mode="constant", output_format="Magnitude", verbose=False)
                     for name in NNAUDIO
                 },
             }
@@ -157,8 +155,7 @@ def mfcc(shape: Shape, coefficients: int) -> dict[str, Layer | None]:
             "torchaudio": theirs,
             "librosa": _librosa(by_librosa),
             **{
-                name: _nnaudio(name, "MFCC", n_mfcc=coefficients, top_db=None, **options["nnAudio"])
-                for name in NNAUDIO
+                name: _nnaudio(name, "MFCC", n_mfcc=coefficients, top_db=None, **options["nnAudio"]) for name in NNAUDIO
             },
         }
     )

@@ -3,7 +3,7 @@
 Everybody is set to librosa's definition (zeros beyond the ends), and is compared with librosa in float64, or with a direct
 sum. Times are of one call on a batch in memory. The floor of short-time spectra is the real FFTs of the frames alone, by
 torch; of the rest, a copy of the bytes that are read and written. Contenders that compute something else (nnAudio's
-constant-Q wavelets are of other lengths, its variable-Q transform is wrong) are timed with their error beside them.
+constant- and variable-Q wavelets are of other lengths) are timed with their error beside them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TINY = (Shape(2, 3000, 22_050, 512, 256, 20), Shape(3, 1600, 16_000, 256, 80, 10
 # Of the largest value. Ours err by less than 1e-6; torchaudio and nnAudio round their filter banks, to 4e-6.
 TOLERANCE = 1e-5
 CONSTANT_Q = 5e-5  # of the direct sum: wavelets of 10,000 samples in float32, and what an exact decimation leaves
-GRADIENT = 1e-4  # of a magnitude: its direction where it is nearly 0 is that of the roundings
+GRADIENT = 1e-3  # of a magnitude: its direction where it is nearly 0 is that of the roundings
 ENERGY = 1e-5  # PCEN: a power of a quotient
 
 MAPS = 1770  # clips in nnAudio's own comparison, 80,000 samples each at 44.1 kHz
@@ -41,7 +41,7 @@ MAPS_PART = 10  # we take every tenth, which is long enough to time
 
 OTHER_Q = "wavelets with Q = 1 / (2^(1/b) - 1) and whole lengths, not those of librosa since 0.10"
 DECIMATED = "decimates by soxr and leaves out small coefficients: librosa's default is not the direct sum"
-WRONG_VQT = "not the variable-Q transform of this gamma (shorter octaves are not of its definition)"
+OTHER_VQT = "wavelets of other lengths; at other sizes, four octaves from C3 for one, it is off by 0.99 of the peak"
 
 
 def cases(quick: bool) -> list[Callable[[], Case]]:
@@ -239,7 +239,7 @@ def _constant_q(shape: Shape, quick: bool, training: bool, gamma: float = 0.0) -
     layers: dict[str, Any] = {"temporal": kind(bank.rate, **_bank_options(bank))}
     layers |= {'temporal mode="librosa"': kind(bank.rate, **_bank_options(bank), mode="librosa")}
     theirs = peers.constant_q(bank, gradients=training)
-    excuse = WRONG_VQT if gamma else OTHER_Q
+    excuse = OTHER_VQT if gamma else OTHER_Q
     layers |= theirs
     some = x.detach()[:CHECKED].clone().requires_grad_(training)
     truth = direct_constant_q(bank, some).abs()
