@@ -26,8 +26,8 @@ PUBLIC = {
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
     "temporal.frontends": """
-        AmplitudeToDB CQT Chain Cochlea Deltas Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson STFT
-        VQT
+        AmplitudeToDB CQT Chain Cochlea Deltas Gammatonegram LEAF Latency LevelCrossing Log MFCC MelSpectrogram
+        Normalize PCEN Poisson STFT SincConv VQT
     """,
     "temporal.kernels": "empty_cache use",
     "temporal.layers": """

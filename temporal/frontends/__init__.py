@@ -4,12 +4,15 @@ Each is a plain `nn.Module`, `[..., samples] -> [..., bins, frames]`, with `.hop
 `.frames(samples)`, `.stream(chunk, state)` and `.flush(state)`. `Chain` puts several together.
 """
 
+from .auditory import Gammatonegram
 from .chain import Chain
 from .cochlea import Cochlea
 from .constant_q import CQT, VQT
 from .deltas import Deltas
 from .encoders import Latency, LevelCrossing, Poisson
 from .fourier import STFT
+from .gabor import InvertibleCQT
+from .learnable import LEAF, SincConv
 from .levels import AmplitudeToDB, Log
 from .mel import MelSpectrogram
 from .mfcc import MFCC
@@ -18,6 +21,7 @@ from .pcen import PCEN
 
 __all__ = [
     "CQT",
+    "LEAF",
     "MFCC",
     "PCEN",
     "STFT",
@@ -26,10 +30,13 @@ __all__ = [
     "Chain",
     "Cochlea",
     "Deltas",
+    "Gammatonegram",
+    "InvertibleCQT",
     "Latency",
     "LevelCrossing",
     "Log",
     "MelSpectrogram",
     "Normalize",
     "Poisson",
+    "SincConv",
 ]

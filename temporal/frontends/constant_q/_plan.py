@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ._bins import Bins
 
-__all__ = ["Decimator", "Octave", "plan_exact", "plan_librosa", "plan_undecimated"]
+__all__ = ["Decimator", "Octave", "delayed", "plan_exact", "plan_librosa", "plan_undecimated"]
 
 # A Hann filter's spectrum falls with the third power of the distance, counted in bins of a spectrum as long as the
 # filter. What lies beyond _STOP of them is lost with the higher part of the spectrum: 3e-5 of the peak on white noise.
 # Within _PASS of them the decimator leaves the signal alone.
 _PASS, _STOP = 17.0, 30.0
-_EDGE_DEVIATIONS = 5.0  # of the decimator's slope, to where it ends: 3e-7 is left there
+_EDGE_DEVIATIONS = 4.5  # of the decimator's slope, to where it ends: 3e-6 is left there, of noise 1e-8 in all
 _PASS_DEVIATIONS = 2.5  # of the slope, to where it begins: a filter is down by 6e-5 there, and this takes 1 % of that
-_SUPPORT = 0.87  # times 1 / deviation: the decimator's impulse response is down by 3e-7 there
+_SUPPORT = 0.75  # times 1 / deviation: beyond it the decimator's impulse response holds 1e-7
 _LIBROSA_PASS = 0.86  # of the lower Nyquist frequency; soxr's "HQ" begins to fall at 0.91
 
 
@@ -55,6 +55,22 @@ class Octave:
     left: int
     size: int
     decimator: Decimator | None  # None: the full rate
+    delay: int = 0  # frames by which the octave is behind the layer's, where octaves keep latencies of their own
+
+    @property
+    def reach_left(self) -> int:
+        """Samples of the octave's rate before the first frame's time that it needs."""
+        return self.left + self.delay * self.hop
+
+    @property
+    def latency(self) -> int:
+        """Samples of the full rate that must have been read after a frame's own time, the delay not counted."""
+        right = self.size - 1 - self.left
+        if self.decimator is None:
+            return right + 1
+        a, b = self.decimator.period
+        # The last sample that a frame needs lies in block right // b, counted from the frame's own.
+        return a * (right // b) + a + self.decimator.support
 
 
 def plan_exact(bins: Bins, hop_length: int) -> list[Octave]:
@@ -97,6 +113,12 @@ def plan_librosa(bins: Bins, hop_length: int, cutoff: float) -> list[Octave]:
         octaves.append(Octave(part, kept, size // 2, size, decimator))
         halvings += kept % 2 == 0
     return octaves
+
+
+def delayed(octaves: list[Octave], hop_length: int) -> list[Octave]:
+    """Each octave behind by as many frames as it is later than the fastest."""
+    first = min(octave.latency for octave in octaves)
+    return [replace(octave, delay=-(-(octave.latency - first) // hop_length)) for octave in octaves]
 
 
 def _octave(bins: Bins, part: range, hop_length: int, decimator: Decimator | None) -> Octave:

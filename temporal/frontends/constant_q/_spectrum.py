@@ -17,12 +17,12 @@ class LongSpectrum:
     number of hops without large factors.
     """
 
-    def __init__(self, wave: Tensor, hop: int, support: int) -> None:
-        self.lead = -(-support // hop)  # hops of zeros before the signal; the same after it, or a little more
-        samples = wave.shape[-1]
-        self.hops = _good_size(2 * self.lead + 1 + samples // hop)
+    def __init__(self, wave: Tensor, hop: int, support: int, ahead: int = 0) -> None:
+        # The wave begins `ahead` samples early; time 0 lies `lead` hops after the beginning of the zeros before it.
+        self.lead = -(-(support + ahead) // hop)
+        before, samples = self.lead * hop - ahead, wave.shape[-1]
+        self.hops = _good_size((before + samples + support) // hop + 1)
         self.hop = hop
-        before = self.lead * hop
         self.padded = torch.nn.functional.pad(wave, (before, self.hops * hop - before - samples))
         self.values = torch.fft.rfft(self.padded) if self.padded.numel() else None
 

@@ -41,8 +41,9 @@ class CQT(ConstantQ):
         mode: Literal["exact", "librosa"] = "exact",
         trainable: Collection[str] = (),
         engine: Literal["auto", "fft", "conv"] = "auto",
+        latency: Literal["aligned", "per_octave"] = "aligned",
     ) -> None:
         super().__init__(
             sample_rate, hop_length, fmin, n_bins, bins_per_octave, 0.0, filter_scale, norm, window, pad_mode, scale,
-            tuning, sparsity, output, mode, trainable, engine,
+            tuning, sparsity, output, mode, trainable, engine, latency,
         )  # fmt: skip

@@ -40,8 +40,9 @@ class VQT(ConstantQ):
         mode: Literal["exact", "librosa"] = "exact",
         trainable: Collection[str] = (),
         engine: Literal["auto", "fft", "conv"] = "auto",
+        latency: Literal["aligned", "per_octave"] = "aligned",
     ) -> None:
         super().__init__(
             sample_rate, hop_length, fmin, n_bins, bins_per_octave, gamma, filter_scale, norm, window, pad_mode, scale,
-            tuning, sparsity, output, mode, trainable, engine,
+            tuning, sparsity, output, mode, trainable, engine, latency,
         )  # fmt: skip
