@@ -290,12 +290,12 @@ def test_a_slice_too_short_for_the_lowest_band():
 
 def test_bad_input():
     cqt, octaves, sliced = FORMS["matrix"](8000), FORMS["octaves"](8000), FORMS["slices"](8000)
-    with pytest.raises(TypeError, match="int16; .*divide by 32768"):
+    with pytest.raises(TypeError, match=r"int16; .*divide by 32768"):
         cqt(torch.zeros(100, dtype=torch.int16))
     with pytest.raises(ValueError, match=r"stream|whole signal at once; InvertibleCQT\(\.\.\., slice_length"):
         cqt.stream(torch.zeros(100))
     assert "slice_length=..." in cqt.stream_obstacle and sliced.stream_obstacle is None
-    with pytest.raises(TypeError, match="coefficients came as torch.float32; give those of output='complex'"):
+    with pytest.raises(TypeError, match=r"coefficients came as torch\.float32; give those of output='complex'"):
         cqt.inverse(torch.zeros(cqt.n_bins, 10))
     with pytest.raises(ValueError, match=rf"came as \[3, 10\]; give \[\.\.\., {cqt.n_bins}, frames\]"):
         cqt.inverse(torch.zeros(3, 10, dtype=torch.complex64))
