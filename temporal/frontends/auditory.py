@@ -91,9 +91,7 @@ class Gammatonegram(FilterBankFrontEnd):
         return gammatone_filter_bank(self.sample_rate, self.n_fft, self.n_bins, self.fmin, self.fmax, device=device)
 
 
-def gammatone_frequencies(
-    count: int, fmin: float, fmax: float, *, device: torch.device | str | None = None
-) -> Tensor:
+def gammatone_frequencies(count: int, fmin: float, fmax: float, *, device: torch.device | str | None = None) -> Tensor:
     """`count` frequencies in Hz, even on the ERB scale, from `fmin` to one step below `fmax`, in float64."""
     offset = _EAR_Q * _MIN_BANDWIDTH
     step = torch.arange(count, 0, -1, dtype=torch.float64, device=device) / count
