@@ -68,7 +68,8 @@ class MFCC(MelSpectrogram):
         self._register_constants("cosines")
 
     def extra_repr(self) -> str:
-        return f"n_mfcc={self.n_mfcc}, top_db={self.top_db}, lifter={self.lifter:g}, dct_norm={self.dct_norm!r}, {super().extra_repr()}"
+        own = f"n_mfcc={self.n_mfcc}, top_db={self.top_db}, lifter={self.lifter:g}, dct_norm={self.dct_norm!r}"
+        return f"{own}, {super().extra_repr()}"
 
     @property
     def stream_obstacle(self) -> str | None:
@@ -88,7 +89,7 @@ class MFCC(MelSpectrogram):
         band = torch.arange(self.n_mels, dtype=torch.float64, device=device) + 0.5
         cosines = 2 * torch.cos(order * band * (math.pi / self.n_mels))
         if self.dct_norm == "ortho":
-            cosines = cosines * torch.where(order == 0, math.sqrt(1 / 4), math.sqrt(1 / 2)) / math.sqrt(self.n_mels)
+            cosines = torch.where(order == 0, cosines / 2, cosines / math.sqrt(2)) / math.sqrt(self.n_mels)
         if self.lifter > 0:
             cosines = cosines * (1 + self.lifter / 2 * torch.sin((order + 1) * (math.pi / self.lifter)))
         return cosines
