@@ -15,6 +15,7 @@ from .mel import MelSpectrogram
 from .mfcc import MFCC
 from .normalize import Normalize
 from .pcen import PCEN
+from .resample import Resample
 
 __all__ = [
     "MFCC",
@@ -31,4 +32,5 @@ __all__ = [
     "MelSpectrogram",
     "Normalize",
     "Poisson",
+    "Resample",
 ]
