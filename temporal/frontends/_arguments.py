@@ -3,14 +3,14 @@
 import difflib
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["choice", "positive_int", "read_frames", "read_waveform", "real", "working_dtype"]
+__all__ = ["check_trainable", "choice", "positive_int", "read_frames", "read_waveform", "real", "working_dtype"]
 
 _FULL_SCALE = {torch.int8: "128", torch.int16: "32768", torch.int32: "2147483648", torch.int64: "9223372036854775808"}
 
@@ -51,6 +51,13 @@ def choice(owner: str, name: str, value: Any, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(value), allowed, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     raise ValueError(f"{owner}: {name}={value!r} is unknown; {hint}there are {', '.join(map(repr, allowed))}")
+
+
+def check_trainable(owner: str, trainable: Any, learnable: Collection[str]) -> tuple[str, ...]:
+    """Names of what learns, among those that can."""
+    if isinstance(trainable, str):
+        raise TypeError(f"{owner}: trainable={trainable!r} is a string; give a tuple of names, ({trainable!r},)")
+    return tuple(choice(owner, "trainable", name, learnable) for name in trainable)
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
