@@ -100,16 +100,12 @@ class Resample(DerivedConstants, FrontEnd):
 
     def frames(self, samples: int | Tensor) -> int | Tensor:
         """The exact number of outputs that so many samples give; an int, or an integer tensor of any shape."""
-        samples = check_count("Resample", samples)
-        total = samples * self._step.denominator + self._step.numerator - 1
-        if isinstance(total, Tensor):
-            return torch.div(total, self._step.numerator, rounding_mode="floor")
-        return total // self._step.numerator
+        return self._count(check_count("Resample", samples))
 
     def forward(self, wave: Tensor) -> Tensor:
         """[..., samples] -> [..., ceil(samples * new_rate / orig_rate)]."""
         wave = read_waveform("Resample", wave)
-        count = self.frames(wave.shape[-1])
+        count = self._count(wave.shape[-1])
         return self._blocks(torch.nn.functional.pad(wave, (self._reach - 1, 0)), 0, count) if count else wave
 
     def stream(self, chunk: Tensor, state: ResampleState | None = None) -> tuple[Tensor, ResampleState]:
@@ -131,7 +127,14 @@ class Resample(DerivedConstants, FrontEnd):
         """The last outputs, whose filters reach beyond the end of the signal."""
         if state is None:
             raise ValueError("Resample: flush needs the state that stream returned; nothing has been streamed yet")
-        return self._advance(state, self.frames(state.read))[0], None
+        return self._advance(state, self._count(state.read))[0], None
+
+    def _count(self, samples: int | Tensor) -> int | Tensor:
+        """ceil(samples * new_rate / orig_rate)."""
+        total = samples * self._step.denominator + self._step.numerator - 1
+        if isinstance(total, Tensor):
+            return torch.div(total, self._step.numerator, rounding_mode="floor")
+        return total // self._step.numerator
 
     def _advance(self, state: ResampleState, total: int) -> tuple[Tensor, ResampleState]:
         """Outputs up to number `total`."""
@@ -153,7 +156,8 @@ class Resample(DerivedConstants, FrontEnd):
         offset -= groups.start * _GROUP
         starts = [int(group * _GROUP * self._step) for group in groups]
         reach = (blocks - 1) * self._inputs + self._span
-        samples = torch.nn.functional.pad(samples, (0, starts[-1] + reach - samples.shape[-1]))
+        # Enough for the last block, whatever its place: a length that does not depend on the signal's can be exported.
+        samples = torch.nn.functional.pad(samples, (0, starts[-1] + self._span))
         filters = self._constant("filters", samples.dtype)
         with full_precision(samples):
             parts = [
