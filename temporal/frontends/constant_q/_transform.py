@@ -1,7 +1,7 @@
 """What CQT and VQT share: bins by octaves, each at a rate of its own."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -272,7 +272,8 @@ class ConstantQ(DerivedConstants, FrontEnd):
             before = self._reach
             wave = reflect(name, wave, before, before)
         decimators = [octave.decimator for octave in self._octaves if octave.decimator]
-        signals = [(wave, before) for octave in self._octaves if octave.decimator is None]
+        full = wave, before
+        low: Iterator[tuple[Tensor, int]] = iter(())
         if decimators:
             support = max(decimator.support for decimator in decimators)
             lead = -(-(support + before) // self.hop_length)  # hops before the signal
@@ -280,15 +281,18 @@ class ConstantQ(DerivedConstants, FrontEnd):
             hops = good_size((zeros + wave.shape[-1] + support) // self.hop_length + 1)
             padded = nn.functional.pad(wave, (zeros, hops * self.hop_length - zeros - wave.shape[-1]))
             if not self._cuts:
-                signals = [(padded, zeros + before) for _ in signals]
-            if torch.onnx.is_in_onnx_export():  # whose FFT of a length without a power of 2 is slow and inexact
-                low = [filtered(padded, d, self._low_pass(d, padded.dtype)) for d in decimators]
-            else:
-                low = decimate(padded, self.hop_length, decimators)
-            signals += [(y, lead * d.kept) for y, d in zip(low, decimators, strict=True)]
+                full = padded, zeros + before
+            slower = self._slower(padded, decimators)
+            low = iter([(signal, lead * d.kept) for signal, d in zip(slower, decimators, strict=True)])
+        signals = [next(low) if octave.decimator else full for octave in self._octaves]
         if self._cuts:
             signals = [self._cut(o, y, first, samples) for o, (y, first) in zip(self._octaves, signals, strict=True)]
         return signals
+
+    def _slower(self, padded: Tensor, decimators: list[Decimator]) -> Sequence[Tensor]:
+        if torch.onnx.is_in_onnx_export():  # whose runtimes' FFT of a length that is no power of 2 is slow and inexact
+            return [filtered(padded, d, self._low_pass(d, padded.dtype)) for d in decimators]
+        return decimate(padded, self.hop_length, decimators)
 
     def _low_pass(self, decimator: Decimator, dtype: torch.dtype) -> Tensor:
         index = next(i for i, octave in enumerate(self._octaves) if octave.decimator is decimator)
