@@ -26,8 +26,8 @@ PUBLIC = {
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
     "temporal.frontends": """
-        AmplitudeToDB Chain Cochlea Deltas LEAF Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson STFT
-        SincConv
+        AmplitudeToDB CQT Chain Cochlea Deltas Gammatonegram InvertibleCQT LEAF Latency LevelCrossing Log MFCC MelSpectrogram
+        Normalize PCEN Poisson STFT SincConv VQT
     """,
     "temporal.kernels": "empty_cache use",
     "temporal.layers": """

@@ -4,11 +4,14 @@ Each is a plain `nn.Module`, `[..., samples] -> [..., bins, frames]`, with `.hop
 `.frames(samples)`, `.stream(chunk, state)` and `.flush(state)`. `Chain` puts several together.
 """
 
+from .auditory import Gammatonegram
 from .chain import Chain
 from .cochlea import Cochlea
+from .constant_q import CQT, VQT
 from .deltas import Deltas
 from .encoders import Latency, LevelCrossing, Poisson
 from .fourier import STFT
+from .gabor import InvertibleCQT
 from .learnable import LEAF, SincConv
 from .levels import AmplitudeToDB, Log
 from .mel import MelSpectrogram
@@ -17,14 +20,18 @@ from .normalize import Normalize
 from .pcen import PCEN
 
 __all__ = [
+    "CQT",
     "LEAF",
     "MFCC",
     "PCEN",
     "STFT",
+    "VQT",
     "AmplitudeToDB",
     "Chain",
     "Cochlea",
     "Deltas",
+    "Gammatonegram",
+    "InvertibleCQT",
     "Latency",
     "LevelCrossing",
     "Log",

@@ -2,12 +2,18 @@
 
 import sys
 import warnings
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from temporal.kernels.bands import bands, spectrogram
+from temporal.kernels.bands import spans as bank_spans
 
 from ._arguments import real
-from ._spectral import SpectralFrontEnd, spectral_power
+from ._precision import full_precision
+from ._spectral import SpectralFrontEnd
+from .levels import logarithm_of_powers
 
 __all__ = ["FilterBankFrontEnd", "check_range", "ranges"]
 
@@ -22,6 +28,7 @@ class FilterBankFrontEnd(SpectralFrontEnd):
 
     sample_rate: float
     filter_bank: Tensor  # [bands, n_fft // 2 + 1]
+    spans: Tensor  # int32 [bands, 2]: where its rows are not 0
     power: float
     _bands_argument = "n_mels"  # how the number of bands is called
     _learnable = ("window", "basis", "filter_bank")
@@ -33,7 +40,9 @@ class FilterBankFrontEnd(SpectralFrontEnd):
     def _register_bank(self) -> None:
         """Build the window and the bank, once the arguments that they follow from are set."""
         self._register_spectrum()
-        self._register_constants("filter_bank")
+        self._register_constants("filter_bank", trainable=self.trainable)
+        if "filter_bank" not in self.trainable:
+            self._register_constants("spans")
         self._warn_of_empty_bands()
 
     def _build_filter_bank(self, device: torch.device | None) -> Tensor:
@@ -41,15 +50,35 @@ class FilterBankFrontEnd(SpectralFrontEnd):
         raise NotImplementedError
 
     def _build_constant(self, name: str, device: torch.device | None) -> Tensor:
-        return self._build_filter_bank(device) if name == "filter_bank" else super()._build_constant(name, device)
+        if name == "filter_bank":
+            return self._build_filter_bank(device)
+        if name == "spans":
+            return bank_spans(self._build_filter_bank(device))
+        return super()._build_constant(name, device)
 
-    def _features(self, spectra: Tensor) -> Tensor:
-        bands = spectral_power(spectra, self.power) @ self._constant("filter_bank", spectra.real.dtype).t()
-        return self._finish(bands.transpose(-1, -2))
+    def absorbs(self, following: nn.Module) -> dict[str, Any] | None:
+        """A `Log` behind it, if the layer gives the band sums themselves."""
+        return logarithm_of_powers(following) if self._gives_sums else None
 
-    def _finish(self, bands: Tensor) -> Tensor:
+    def _transform(self, samples: Tensor, left: int = 0, right: int = 0, log: float | None = None) -> Tensor:
+        bank = self._constant("filter_bank", samples.dtype)
+        spans = None if "filter_bank" in self.trainable else self.spans
+        how = {"spans": spans, "power": self.power, "log": log}
+        with full_precision(samples):
+            if self.engine == "fft":
+                window = self._constant("window", samples.dtype)
+                sums = spectrogram(samples, window, bank, self.hop_length, left=left, right=right, **how)
+            else:
+                sums = bands(self._spectra(samples, left, right), bank, **how)
+            return sums if self._gives_sums else self._finish(sums)
+
+    @property
+    def _gives_sums(self) -> bool:
+        return type(self)._finish is FilterBankFrontEnd._finish
+
+    def _finish(self, sums: Tensor) -> Tensor:
         """Band sums [..., bands, frames] -> what the layer returns."""
-        return bands
+        return sums
 
     def _advice(self) -> str:
         """What to do about empty bands, to follow a full stop."""

@@ -50,6 +50,13 @@ class FrontEnd(nn.Module):
         """The frames that waited for samples to come, as at the end of the whole signal. The stream starts afresh."""
         raise NotImplementedError
 
+    def absorbs(self, following: nn.Module) -> dict[str, Any] | None:
+        """Whether this layer can do the work of the one behind it in the same pass, and the arguments that ask for it.
+
+        `Chain` then gives them to `forward`, `stream` and `flush` and leaves `following` out. None: it cannot.
+        """
+        return None
+
     def _check_streams(self) -> None:
         if self.stream_obstacle is not None:
             raise ValueError(f"{type(self).__name__}: {self.stream_obstacle}")

@@ -101,12 +101,21 @@ class Chain(nn.Sequential):
                 return f"stage {name} ({type(stage).__name__}): {obstacle}"
         return None
 
+    def forward(self, wave: Tensor) -> Tensor:
+        """What the last stage gives."""
+        for stage, absorbed in self._steps():
+            if absorbed is not None:
+                wave = stage(wave, **absorbed)
+        return wave
+
     def stream(self, chunk: Tensor, state: tuple[Any, ...] | None = None) -> tuple[Tensor, tuple[Any, ...]]:
-        """The frames that are complete now, and the states of the stages."""
+        """The frames that are complete now, and the states of the stages (None where the stage before does the work)."""
         self._check_streams()
         states = []
-        for stage, before in zip(self._stages(), [None] * len(self) if state is None else state, strict=True):
-            chunk, after = stage.stream(chunk, before)
+        for (stage, absorbed), before in zip(self._steps(), state or [None] * len(self), strict=True):
+            after = None
+            if absorbed is not None:
+                chunk, after = stage.stream(chunk, before, **absorbed)
             states.append(after)
         return chunk, tuple(states)
 
@@ -115,16 +124,30 @@ class Chain(nn.Sequential):
         self._check_streams()
         if state is None:
             raise ValueError("Chain: flush needs the state that stream returned; nothing has been streamed yet")
-        stages = self._stages()
-        left, _ = stages[0].flush(state[0])
-        for stage, before in zip(stages[1:], state[1:], strict=True):
-            now, after = stage.stream(left, before)
-            last, _ = stage.flush(after)
-            left = torch.cat((now, last), -1)
+        left = None
+        for (stage, absorbed), before in zip(self._steps(), state, strict=True):
+            if absorbed is None:
+                continue
+            if left is None:
+                left, _ = stage.flush(before, **absorbed)
+            else:
+                now, after = stage.stream(left, before, **absorbed)
+                last, _ = stage.flush(after, **absorbed)
+                left = torch.cat((now, last), -1)
         return left, None
 
-    def _stages(self) -> list[Any]:
-        return list(self)
+    def _steps(self) -> list[tuple[Any, dict[str, Any] | None]]:
+        """The stages, each with what it is asked for beside its own work; None for one whose work the last one does."""
+        stages = list(self._modules.values())
+        steps: list[tuple[Any, dict[str, Any] | None]] = []
+        done = False
+        for stage, following in zip(stages, [*stages[1:], None], strict=True):
+            asked = None
+            if not done and following is not None and hasattr(stage, "absorbs"):
+                asked = stage.absorbs(following)
+            steps.append((stage, None if done else asked or {}))
+            done = asked is not None
+        return steps
 
     def _of_each(self, attribute: str) -> list[Any]:
         for name, stage in self._modules.items():

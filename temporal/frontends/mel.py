@@ -1,6 +1,7 @@
 """The mel scale, its filter bank, and the mel spectrogram."""
 
 import math
+from collections.abc import Collection
 from typing import Literal
 
 import torch
@@ -34,8 +35,9 @@ class MelSpectrogram(FilterBankFrontEnd):
         norm: "slaney" divides a band by half its width in Hz, None leaves its peak at 1, a number p divides it by its
             p-norm.
         power: exponent of the magnitude, > 0: 2 for power, 1 for magnitude.
-        window, center, pad_mode: as for `STFT`. Window and filter bank are rebuilt, not stored: the state dict is
-            empty.
+        window, center, pad_mode, engine: as for `STFT`.
+        trainable: names among "window", "basis" (as for `STFT`) and "filter_bank" that become parameters. What does not
+            learn is rebuilt, not stored: the state dict is empty.
     Shape:
         wave: [..., samples], any leading dimensions, an empty batch included (it gives an empty output).
         Returns [..., n_mels, frames], `.frames(samples)` frames.
@@ -73,8 +75,10 @@ class MelSpectrogram(FilterBankFrontEnd):
         window: str | Tensor = "hann",
         center: bool = True,
         pad_mode: Literal["constant", "reflect"] = "constant",
+        engine: Literal["auto", "fft", "conv"] = "auto",
+        trainable: Collection[str] = (),
     ) -> None:
-        super().__init__(n_fft, win_length, hop_length, window, center, pad_mode)
+        super().__init__(n_fft, win_length, hop_length, window, center, pad_mode, engine, trainable)
         owner = type(self).__name__
         self._set_sample_rate(sample_rate)
         self.n_mels = positive_int(owner, "n_mels", n_mels, "bands")

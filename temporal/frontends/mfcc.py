@@ -68,8 +68,8 @@ class MFCC(MelSpectrogram):
             return None
         return f"top_db={self.top_db:g} needs the peak of the whole utterance; use top_db=None on a stream"
 
-    def _finish(self, bands: Tensor) -> Tensor:
-        level = decibels(bands, 10.0, 1.0, _AMIN, self.top_db)
+    def _finish(self, sums: Tensor) -> Tensor:
+        level = decibels(sums, 10.0, 1.0, _AMIN, self.top_db)
         return (level.transpose(-1, -2) @ self._constant("cosines", level.dtype).t()).transpose(-1, -2)
 
     def _build_constant(self, name: str, device: torch.device | None) -> Tensor:

@@ -17,7 +17,7 @@ def in_blocks(function: Callable[..., Tensor], size: int, rows: Sequence[Tensor]
     The backward pass computes each block again, instead of keeping what the forward pass made: that is less work for
     the memory than the arithmetic costs. A program that is traced (compiled, exported) gets the plain call.
     """
-    if torch.compiler.is_compiling() or len(rows[0]) <= size and not torch.is_grad_enabled():
+    if torch.compiler.is_compiling() or (len(rows[0]) <= size and not torch.is_grad_enabled()):
         return function(*rows, *shared)
     return _InBlocks.apply(function, size, len(rows), *rows, *shared)
 

@@ -1,0 +1,45 @@
+"""Powers of spectra and their sums in bands, in plain torch: the specification of every other backend."""
+
+import torch
+from torch import Tensor
+
+from ..framing import reference as framing
+
+__all__ = ["bands", "magnitude", "spectrogram"]
+
+
+def bands(spectra: Tensor, bank: Tensor, power: float, log: float | None) -> Tensor:
+    """B[m, t] = sum over k of bank[m, k] |X[t, k]|^power, or its logarithm with an offset."""
+    sums = (_power(spectra, power) @ bank.t()).transpose(-1, -2)
+    return sums if log is None else torch.log(sums + log)
+
+
+def magnitude(spectra: Tensor, power: float, log: float | None = None) -> Tensor:
+    """|X[t, k]|^power at [k, t]."""
+    powers = _power(spectra, power).transpose(-1, -2)
+    return powers if log is None else torch.log(powers + log)
+
+
+def spectrogram(
+    wave: Tensor, window: Tensor, bank: Tensor | None, hop_length: int, left: int, right: int, power: float,
+    log: float | None,
+) -> Tensor:  # fmt: skip
+    """``bands`` of the real FFTs of the frames of a signal, or without a bank ``magnitude``."""
+    frames = framing.frame(wave, window, hop_length, left, right)
+    if frames.numel() == 0:  # MKL refuses an empty batch; this one has the shape, and a gradient
+        bins = frames[..., : frames.shape[-1] // 2 + 1]
+        spectra = torch.complex(bins, bins)
+    else:
+        spectra = torch.fft.rfft(frames)
+    return magnitude(spectra, power, log) if bank is None else bands(spectra, bank, power, log)
+
+
+def _power(spectra: Tensor, power: float) -> Tensor:
+    """|X|^power, with gradient 0 where X is 0."""
+    if power == 2:
+        return spectra.real.square() + spectra.imag.square()
+    size = spectra.abs()
+    if power == 1:
+        return size
+    silent = size == 0  # x^p with p < 1 has an infinite slope at 0
+    return torch.where(silent, 1.0, size).pow(power).masked_fill(silent, 0.0)
