@@ -151,7 +151,7 @@ def trained(
             right = [(model(features[batch]).argmax(-1) == labels[batch]) for batch in test.split(250)]
         accuracies.append(torch.cat(right).float().mean().item())
     weights = [sum(p.numel() for p in part.parameters()) for part in (front, network)]
-    return [accuracies[-1], *weights] if epochs == EPOCHS else [accuracies[-1], *weights, *accuracies]
+    return [accuracies[-1], *weights, *accuracies]
 
 
 def splits(digits: Digits, quick: bool) -> dict[str, tuple[Tensor, Tensor, int]]:
@@ -255,7 +255,7 @@ def main() -> None:
             with torch.no_grad():
                 features = contestant.fixed()(digits.waves)
             train, rest = torch.where(takes >= 10)[0], torch.where((takes >= 5) & (takes < 10))[0]
-            accuracies = trained(features, contestant, digits.labels, train, rest, 0, 12)[3:]
+            accuracies = trained(features, contestant, digits.labels, train, rest, 0, EPOCHS)[3:]
             print(name, " ".join(f"{100 * accuracy:.1f}" for accuracy in accuracies))
         return
     given.out.mkdir(parents=True, exist_ok=True)
