@@ -1,6 +1,6 @@
 """Which front end helps one small classifier most, and what does learning the filters buy?
 
-python examples/compare_front_ends.py --data RECORDINGS --out FOLDER    the whole table, an hour or so; goes on where it stopped
+python examples/compare_front_ends.py --data RECORDINGS --out FOLDER    the whole table, an hour; goes on where it stopped
 python examples/compare_front_ends.py --data RECORDINGS --quick         a minute: does it run?
 
 RECORDINGS is the Free Spoken Digit Dataset, DIGIT_SPEAKER_INDEX.wav at 8 kHz. Everything but the front end is the same:
@@ -178,11 +178,9 @@ def compare(digits: Digits, out: Path, only: list[str], epochs: int, quick: bool
                 with torch.no_grad():
                     fixed = contestant.fixed()
                     cache[name] = torch.cat([fixed(part) for part in digits.waves.split(64)])
-            start = time.perf_counter()
-            accuracy, front, network = trained(
-                cache[name], contestant, digits.labels, train, test, seed, epochs
-            )[:3]
-            seconds = time.perf_counter() - start
+            start = time.process_time()
+            accuracy, front, network = trained(cache[name], contestant, digits.labels, train, test, seed, epochs)[:3]
+            seconds = time.process_time() - start
             results.setdefault(name, {})[run] = {
                 "accuracy": accuracy, "front": int(front), "network": int(network), "seconds": seconds
             }  # fmt: skip
@@ -198,7 +196,7 @@ def table(results: dict[str, dict[str, dict]], about: str) -> str:
         "",
         about,
         "",
-        "| front end | official split (%) | unseen speaker (%) | worst speaker (%) | weights: front end + network | s a run |",
+        "| front end | official split (%) | unseen speaker (%) | worst speaker (%) | weights, front end + network | CPU s |",
         "|---|---|---|---|---|---|",
     ]
     scores = {name: _scores(runs) for name, runs in results.items()}
@@ -245,7 +243,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("front-ends"), help="folder of results.json and table.md")
     parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     parser.add_argument("--quick", action="store_true", help="one epoch, one run of each kind, a few recordings")
-    parser.add_argument("--validate", action="store_true", help="accuracy after each epoch on a part of the training part")
+    parser.add_argument(
+        "--validate", action="store_true", help="accuracy after each epoch on a part of the training part"
+    )
     given = parser.parse_args()
     digits = read(given.data, takes=8 if given.quick else 50)
     takes = torch.tensor(digits.takes)

@@ -6,7 +6,19 @@ import pickle
 import pytest
 import torch
 
-from temporal.frontends import MFCC, PCEN, STFT, AmplitudeToDB, Chain, Deltas, Log, MelSpectrogram, Normalize
+from temporal.frontends import (
+    LEAF,
+    MFCC,
+    PCEN,
+    STFT,
+    AmplitudeToDB,
+    Chain,
+    Deltas,
+    Log,
+    MelSpectrogram,
+    Normalize,
+    SincConv,
+)
 
 
 def mel(**options):
@@ -27,6 +39,8 @@ LAYERS = {
     "pcen": lambda: Chain(mel(), PCEN(16000, 160)),
     "trainable pcen": lambda: Chain(mel(), PCEN(16000, 160, size=40, trainable=("gain", "bias", "power", "smoothing"))),
     "decibels": lambda: Chain(mel(power=1.0), AmplitudeToDB("magnitude", top_db=80)),
+    "leaf": lambda: LEAF(16000, n_filters=8),
+    "sinc": lambda: SincConv(16000, 8, 51, hop_length=10, trainable=("low",)),
 }
 layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
 bare = pytest.mark.parametrize("make", [mel, lambda: STFT(256)], ids=["mel", "STFT"])

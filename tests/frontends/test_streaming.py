@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from temporal.frontends import (
+    LEAF,
     MFCC,
     PCEN,
     STFT,
@@ -16,6 +17,7 @@ from temporal.frontends import (
     Log,
     MelSpectrogram,
     Normalize,
+    SincConv,
 )
 
 # Relative to the peak. The FFT of a window does not depend on the others; the product with the filter bank rounds by
@@ -78,6 +80,8 @@ FRONT_ENDS = {
         1000, n_fft=32, hop_length=10, n_mels=6, trainable=("window", "basis", "filter_bank")
     ),
     "gammatone": lambda: Gammatonegram(1000, n_fft=32, hop_length=10, n_bins=6, fmax=400.0),
+    "leaf": lambda: LEAF(1000, n_filters=3, kernel_size=9, hop_length=5, fmin=50.0, pcen=False),
+    "sinc": lambda: SincConv(1000, 3, 9, hop_length=5),
 }
 
 
