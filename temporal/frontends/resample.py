@@ -71,9 +71,7 @@ class Resample(DerivedConstants, FrontEnd):
     pad_mode = "constant"
     filters: Tensor  # [groups, outputs of a group, samples that they see]
 
-    def __init__(
-        self, orig_rate: int, new_rate: int, *, quality: Literal["fast", "high", "best"] = "high"
-    ) -> None:
+    def __init__(self, orig_rate: int, new_rate: int, *, quality: Literal["fast", "high", "best"] = "high") -> None:
         super().__init__()
         self.sample_rate = self.orig_rate = _whole_rate("orig_rate", orig_rate)
         self.new_rate = _whole_rate("new_rate", new_rate)

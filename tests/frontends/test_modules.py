@@ -6,7 +6,21 @@ import pickle
 import pytest
 import torch
 
-from temporal.frontends import CQT, MFCC, PCEN, STFT, VQT, AmplitudeToDB, Chain, Deltas, Log, MelSpectrogram, Normalize
+from temporal.frontends import (
+    CQT,
+    LEAF,
+    MFCC,
+    PCEN,
+    STFT,
+    VQT,
+    AmplitudeToDB,
+    Chain,
+    Deltas,
+    Log,
+    MelSpectrogram,
+    Normalize,
+    SincConv,
+)
 
 
 def mel(**options):
@@ -30,6 +44,8 @@ LAYERS = {
     "cqt": lambda: CQT(16000, n_bins=60),
     "cqt by convolution": lambda: CQT(16000, n_bins=24, fmin=220.0, engine="conv"),
     "vqt, trainable": lambda: VQT(16000, hop_length=160, n_bins=60, trainable=("basis",)),
+    "leaf": lambda: LEAF(16000, n_filters=8),
+    "sinc": lambda: SincConv(16000, 8, 51, hop_length=10, trainable=("low",)),
 }
 layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
 bare = pytest.mark.parametrize("make", [mel, lambda: STFT(256)], ids=["mel", "STFT"])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from temporal.frontends import (
     CQT,
+    LEAF,
     MFCC,
     PCEN,
     STFT,
@@ -18,6 +19,7 @@ from temporal.frontends import (
     Log,
     MelSpectrogram,
     Normalize,
+    SincConv,
 )
 
 # Relative to the peak. The FFT of a window does not depend on the others; the product with the filter bank rounds by
@@ -82,6 +84,8 @@ FRONT_ENDS = {
     "gammatone": lambda: Gammatonegram(1000, n_fft=32, hop_length=10, n_bins=6, fmax=400.0),
     "cqt": lambda: CQT(1000, hop_length=5, fmin=100.0, n_bins=4, bins_per_octave=2),
     "vqt, per octave": lambda: VQT(1000, hop_length=5, fmin=100.0, n_bins=4, bins_per_octave=2, latency="per_octave"),
+    "leaf": lambda: LEAF(1000, n_filters=3, kernel_size=9, hop_length=5, fmin=50.0, pcen=False),
+    "sinc": lambda: SincConv(1000, 3, 9, hop_length=5),
 }
 
 
