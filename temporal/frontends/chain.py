@@ -2,11 +2,14 @@
 
 import math
 from collections import OrderedDict
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ._framing import Count
 
 __all__ = ["Chain"]
 
@@ -62,17 +65,20 @@ class Chain(nn.Sequential):
         return getattr(self[-1], "gives", None)
 
     @property
-    def hop_length(self) -> int:
-        """Steps of the input (samples) from one frame to the next."""
-        return math.prod(self._of_each("hop_length"))
+    def hop_length(self) -> int | Fraction:
+        """Steps of the input (samples) from one frame to the next; a fraction if `Resample` leaves no whole number."""
+        return _whole(math.prod(self._of_each("hop_length")))
 
     @property
-    def latency(self) -> int:
+    def latency(self) -> int | Fraction:
         """Steps of the input (samples): frame t is complete when `t * hop_length + latency` of them have been read."""
         total, step = 0, 1
-        for latency, hop in zip(self._of_each("latency"), self._of_each("hop_length"), strict=True):
-            total, step = total + latency * step, step * hop
-        return total
+        reads = [None, *(getattr(stage, "reads", None) for stage in list(self)[1:])]
+        for read, latency, hop in zip(reads, self._of_each("latency"), self._of_each("hop_length"), strict=True):
+            # A stage that needs n samples waits for number n - 1 of the stage before; one that looks n frames ahead, for n.
+            total += (latency - (read == "samples")) * step
+            step *= hop
+        return _whole(total)
 
     @property
     def sample_rate(self) -> float | None:
@@ -84,7 +90,7 @@ class Chain(nn.Sequential):
         """How the signal is continued at its ends, from the first stage that does so."""
         return next((mode for stage in self if (mode := getattr(stage, "pad_mode", None)) is not None), None)
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """The exact number of frames that so many samples give; an int, or an integer tensor of any shape."""
         for count in self._of_each("frames"):
             samples = count(samples)
@@ -124,7 +130,7 @@ class Chain(nn.Sequential):
         self._check_streams()
         if state is None:
             raise ValueError("Chain: flush needs the state that stream returned; nothing has been streamed yet")
-        left = None
+        left: Any = None
         for (stage, absorbed), before in zip(self._steps(), state, strict=True):
             if absorbed is None:
                 continue
@@ -138,7 +144,7 @@ class Chain(nn.Sequential):
 
     def _steps(self) -> list[tuple[Any, dict[str, Any] | None]]:
         """The stages, each with what it is asked for beside its own work; None for one whose work the last one does."""
-        stages = list(self._modules.values())
+        stages: list[Any] = list(self._modules.values())
         steps: list[tuple[Any, dict[str, Any] | None]] = []
         done = False
         for stage, following in zip(stages, [*stages[1:], None], strict=True):
@@ -158,6 +164,10 @@ class Chain(nn.Sequential):
     def _check_streams(self) -> None:
         if self.stream_obstacle is not None:
             raise ValueError(f"Chain: {self.stream_obstacle}")
+
+
+def _whole(steps: int | Fraction) -> int | Fraction:
+    return steps.numerator if steps.denominator == 1 else steps
 
 
 def _check_order(stages: OrderedDict[str, nn.Module]) -> None:

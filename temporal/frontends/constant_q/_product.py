@@ -28,7 +28,7 @@ def convolve(signal: Tensor, basis: Tensor, start: int, hop: int, frames: int) -
     size = basis.shape[-1]
     padded = functional.pad(signal, (max(-start, 0), size))[..., max(start, 0) :]
     padded = padded.reshape(-1, 1, padded.shape[-1])
-    total = None
+    total: Any = None
     for first in range(0, size, _SUM):  # a sum of sums rounds less than one over a long filter
         part = basis[:, None, first : first + _SUM]
         out = functional.conv1d(padded[..., first:], part, stride=hop)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .._arguments import choice, positive_int, read_waveform, real, working_dtype
 from .._constants import DerivedConstants
-from .._framing import check_count
+from .._framing import Count, check_count
 from .._precision import full_precision
 from .._stage import FrontEnd
 from ._basis import exact_basis, librosa_basis
@@ -124,7 +124,7 @@ class ConstantQ(DerivedConstants, FrontEnd):
             f"latency={'aligned' if self._aligned else 'per_octave'!r}, trainable={self.trainable}"
         )
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """The exact number of frames that so many samples give; an int, or an integer tensor of any shape.
 
         `1 + samples // hop_length`; in librosa mode, where the signal is decimated before everything else, 1 more if a
