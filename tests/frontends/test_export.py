@@ -47,9 +47,7 @@ def test_onnx_with_any_batch_and_length(make, tmp_path, monkeypatch):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter's own
-            torch.onnx.export(
-                layer, (torch.randn(2, 3000),), file, dynamo=True, dynamic_shapes=DYNAMIC, verbose=False
-            )
+            torch.onnx.export(layer, (torch.randn(2, 3000),), file, dynamo=True, dynamic_shapes=DYNAMIC, verbose=False)
     finally:
         logging.disable(logging.NOTSET)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
