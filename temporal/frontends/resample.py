@@ -149,7 +149,7 @@ class Resample(DerivedConstants, FrontEnd):
 
     def _blocks(self, samples: Tensor, offset: int, count: int) -> Tensor:
         """Outputs from `offset` on, where samples[..., reach - 1] is the input at the time of output 0."""
-        blocks = -(-(offset + count) // self._outputs)
+        blocks = (offset + count + self._outputs - 1) // self._outputs
         groups = range(self._groups)
         if blocks == 1:  # a stream's chunk may need a small part of a long block only
             groups = range(offset // _GROUP, (offset + count - 1) // _GROUP + 1)
