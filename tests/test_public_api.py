@@ -26,7 +26,7 @@ PUBLIC = {
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
     "temporal.frontends": """
-        AmplitudeToDB CQT Chain Cochlea Deltas Gammatonegram LEAF Latency LevelCrossing Log MFCC MelSpectrogram
+        AmplitudeToDB CQT Chain Cochlea Deltas Gammatonegram InvertibleCQT LEAF Latency LevelCrossing Log MFCC MelSpectrogram
         Normalize PCEN Poisson STFT SincConv VQT
     """,
     "temporal.kernels": "empty_cache use",

@@ -124,6 +124,7 @@ def test_any_chunks_give_the_whole(name, cuts, leading, dtype, seed):
 # fifth frame for deltas of five.
 FIRST = {
     "reflect": 9,
+    "convolution, reflect": 9,
     "reflect, odd n_fft": 8,
     "reflect, gaps": 5,
     "log mel, reflect": 17,
