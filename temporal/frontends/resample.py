@@ -62,7 +62,8 @@ class Resample(DerivedConstants, FrontEnd):
         >>> half = temporal.frontends.Resample(16000, 8000)
         >>> half(torch.randn(2, 16001)).shape, half.hop_length
         (torch.Size([2, 8001]), 2)
-        >>> chain = temporal.frontends.Chain(half, temporal.frontends.MelSpectrogram(8000, n_fft=256, hop_length=80, n_mels=20))
+        >>> mel = temporal.frontends.MelSpectrogram(8000, n_fft=256, hop_length=80, n_mels=20)
+        >>> chain = temporal.frontends.Chain(half, mel)
         >>> chain(torch.randn(16000)).shape, chain.hop_length, chain.sample_rate
         (torch.Size([20, 101]), 160, 16000)
     """
@@ -71,9 +72,7 @@ class Resample(DerivedConstants, FrontEnd):
     pad_mode = "constant"
     filters: Tensor  # [groups, outputs of a group, samples that they see]
 
-    def __init__(
-        self, orig_rate: int, new_rate: int, *, quality: Literal["fast", "high", "best"] = "high"
-    ) -> None:
+    def __init__(self, orig_rate: int, new_rate: int, *, quality: Literal["fast", "high", "best"] = "high") -> None:
         super().__init__()
         self.sample_rate = self.orig_rate = _whole_rate("orig_rate", orig_rate)
         self.new_rate = _whole_rate("new_rate", new_rate)

@@ -6,7 +6,22 @@ import pickle
 import pytest
 import torch
 
-from temporal.frontends import MFCC, PCEN, STFT, AmplitudeToDB, Chain, Deltas, Log, MelSpectrogram, Normalize
+from temporal.frontends import (
+    MFCC,
+    PCEN,
+    STFT,
+    AmplitudeToDB,
+    Chain,
+    Chroma,
+    CombinedFrequencyPeriodicity,
+    Deltas,
+    FoldOctaves,
+    InvertibleCQT,
+    Log,
+    MelSpectrogram,
+    Normalize,
+    Resample,
+)
 
 
 def mel(**options):
@@ -27,6 +42,12 @@ LAYERS = {
     "pcen": lambda: Chain(mel(), PCEN(16000, 160)),
     "trainable pcen": lambda: Chain(mel(), PCEN(16000, 160, size=40, trainable=("gain", "bias", "power", "smoothing"))),
     "decibels": lambda: Chain(mel(power=1.0), AmplitudeToDB("magnitude", top_db=80)),
+    "invertible cqt": lambda: InvertibleCQT(16000, fmin=200.0, output="magnitude"),
+    "sliced cqt": lambda: InvertibleCQT(16000, fmin=200.0, output="power", slice_length=4096),
+    "resample": lambda: Chain(Resample(22050, 16000), mel()),
+    "chroma": lambda: Chroma(16000, hop_length=300),
+    "fold octaves": lambda: Chain(InvertibleCQT(16000, fmin=200.0, output="power"), FoldOctaves(74, fmin=200.0)),
+    "cfp": lambda: CombinedFrequencyPeriodicity(16000, win_length=1025),
 }
 layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
 bare = pytest.mark.parametrize("make", [mel, lambda: STFT(256)], ids=["mel", "STFT"])

@@ -11,11 +11,15 @@ from temporal.frontends import (
     STFT,
     AmplitudeToDB,
     Chain,
+    Chroma,
+    CombinedFrequencyPeriodicity,
     Deltas,
+    FoldOctaves,
     Gammatonegram,
     Log,
     MelSpectrogram,
     Normalize,
+    Resample,
 )
 
 # Relative to the peak. The FFT of a window does not depend on the others; the product with the filter bank rounds by
@@ -78,6 +82,13 @@ FRONT_ENDS = {
         1000, n_fft=32, hop_length=10, n_mels=6, trainable=("window", "basis", "filter_bank")
     ),
     "gammatone": lambda: Gammatonegram(1000, n_fft=32, hop_length=10, n_bins=6, fmax=400.0),
+    "resample": lambda: Resample(3, 2, quality="fast"),
+    "resample to mel": lambda: Chain(Resample(2, 3, quality="fast"), log_mel()),
+    "chroma": lambda: Chroma(1000, 16, hop_length=5),
+    "fold octaves": lambda: Chain(STFT(22, hop_length=5), FoldOctaves(12)),
+    "cfp": lambda: CombinedFrequencyPeriodicity(
+        1000, resolution=20.0, win_length=31, hop_length=9, fmin=60.0, fmax=300.0, bins_per_octave=6
+    ),
 }
 
 
