@@ -6,6 +6,7 @@ Each is a plain `nn.Module`, `[..., samples] -> [..., bins, frames]`, with `.hop
 
 from .auditory import Gammatonegram
 from .chain import Chain
+from .chroma import Chroma, FoldOctaves
 from .cochlea import Cochlea
 from .constant_q import CQT, VQT
 from .deltas import Deltas
@@ -18,6 +19,7 @@ from .mel import MelSpectrogram
 from .mfcc import MFCC
 from .normalize import Normalize
 from .pcen import PCEN
+from .periodicity import CombinedFrequencyPeriodicity
 from .resample import Resample
 
 __all__ = [
@@ -29,8 +31,11 @@ __all__ = [
     "VQT",
     "AmplitudeToDB",
     "Chain",
+    "Chroma",
     "Cochlea",
+    "CombinedFrequencyPeriodicity",
     "Deltas",
+    "FoldOctaves",
     "Gammatonegram",
     "InvertibleCQT",
     "Latency",

@@ -15,10 +15,15 @@ from temporal.frontends import (
     VQT,
     AmplitudeToDB,
     Chain,
+    Chroma,
+    CombinedFrequencyPeriodicity,
     Deltas,
+    FoldOctaves,
+    InvertibleCQT,
     Log,
     MelSpectrogram,
     Normalize,
+    Resample,
     SincConv,
 )
 
@@ -46,6 +51,12 @@ LAYERS = {
     "vqt, trainable": lambda: VQT(16000, hop_length=160, n_bins=60, trainable=("basis",)),
     "leaf": lambda: LEAF(16000, n_filters=8),
     "sinc": lambda: SincConv(16000, 8, 51, hop_length=10, trainable=("low",)),
+    "invertible cqt": lambda: InvertibleCQT(16000, fmin=200.0, output="magnitude"),
+    "sliced cqt": lambda: InvertibleCQT(16000, fmin=200.0, output="power", slice_length=4096),
+    "resample": lambda: Chain(Resample(22050, 16000), mel()),
+    "chroma": lambda: Chroma(16000, hop_length=300),
+    "fold octaves": lambda: Chain(InvertibleCQT(16000, fmin=200.0, output="power"), FoldOctaves(74, fmin=200.0)),
+    "cfp": lambda: CombinedFrequencyPeriodicity(16000, win_length=1025),
 }
 layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
 bare = pytest.mark.parametrize("make", [mel, lambda: STFT(256)], ids=["mel", "STFT"])

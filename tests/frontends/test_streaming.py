@@ -14,11 +14,15 @@ from temporal.frontends import (
     VQT,
     AmplitudeToDB,
     Chain,
+    Chroma,
+    CombinedFrequencyPeriodicity,
     Deltas,
+    FoldOctaves,
     Gammatonegram,
     Log,
     MelSpectrogram,
     Normalize,
+    Resample,
     SincConv,
 )
 
@@ -86,6 +90,13 @@ FRONT_ENDS = {
     "vqt, per octave": lambda: VQT(1000, hop_length=5, fmin=100.0, n_bins=4, bins_per_octave=2, latency="per_octave"),
     "leaf": lambda: LEAF(1000, n_filters=3, kernel_size=9, hop_length=5, fmin=50.0, pcen=False),
     "sinc": lambda: SincConv(1000, 3, 9, hop_length=5),
+    "resample": lambda: Resample(3, 2, quality="fast"),
+    "resample to mel": lambda: Chain(Resample(2, 3, quality="fast"), log_mel()),
+    "chroma": lambda: Chroma(1000, 16, hop_length=5),
+    "fold octaves": lambda: Chain(STFT(22, hop_length=5), FoldOctaves(12)),
+    "cfp": lambda: CombinedFrequencyPeriodicity(
+        1000, resolution=20.0, win_length=31, hop_length=9, fmin=60.0, fmax=300.0, bins_per_octave=6
+    ),
 }
 
 
