@@ -63,7 +63,7 @@ class FilterBankFrontEnd(SpectralFrontEnd):
     def _transform(self, samples: Tensor, left: int = 0, right: int = 0, log: float | None = None) -> Tensor:
         bank = self._constant("filter_bank", samples.dtype)
         spans = None if "filter_bank" in self.trainable else self.spans
-        how = {"spans": spans, "power": self.power, "log": log}
+        how: dict[str, Any] = {"spans": spans, "power": self.power, "log": log}
         with full_precision(samples):
             if self.engine == "fft":
                 window = self._constant("window", samples.dtype)

@@ -1,14 +1,16 @@
 """How a signal is cut into overlapping windows: whole, or chunk by chunk with the same windows."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from ._arguments import choice
 
-__all__ = ["Framing", "FramingState", "check_count"]
+__all__ = ["Count", "Framing", "FramingState", "check_count"]
+
+Count = TypeVar("Count", int, Tensor)  # of samples or frames: a number gives a number, a tensor a tensor
 
 
 class FramingState(NamedTuple):
@@ -42,7 +44,7 @@ class Framing:
         """Window t is complete when `t * hop_length + latency` samples have been read."""
         return self.n_fft - self.pad
 
-    def count(self, samples: int | Tensor) -> int | Tensor:
+    def count(self, samples: Count) -> Count:
         """The number of windows in a signal of so many samples."""
         samples = check_count(self.owner, samples)
         # One window more than there are hops after the first; a signal too short for one window counts as -1 hops.
@@ -124,7 +126,7 @@ class Framing:
             )
 
 
-def check_count(owner: str, count: int | Tensor) -> int | Tensor:
+def check_count(owner: str, count: Count) -> Count:
     """A number of samples or frames: an int of at least 0, or an integer tensor (whose values are not looked at)."""
     if isinstance(count, Tensor):
         if count.is_floating_point() or count.is_complex() or count.dtype is torch.bool:

@@ -11,7 +11,7 @@ from temporal.kernels.framing import frame
 from ._arguments import check_trainable, positive_int, read_waveform
 from ._constants import DerivedConstants
 from ._engine import build_basis, convolve, pick_engine
-from ._framing import Framing, FramingState
+from ._framing import Count, Framing, FramingState
 from ._precision import full_precision
 from ._stage import FrontEnd
 from ._window import build_window, check_window
@@ -85,7 +85,7 @@ class SpectralFrontEnd(DerivedConstants, FrontEnd):
         """Complex spectra [..., frames, n_fft // 2 + 1] -> [..., bins, frames]."""
         raise NotImplementedError
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """The exact number of frames that so many samples give; an int, or an integer tensor of any shape.
 
         `1 + samples // hop_length` for an even `n_fft` with `center=True`; `1 + (samples - n_fft) // hop_length`, but

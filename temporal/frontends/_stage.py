@@ -5,7 +5,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from ._arguments import read_frames
-from ._framing import check_count
+from ._framing import Count, check_count
 
 __all__ = ["Framewise", "FrontEnd"]
 
@@ -26,7 +26,7 @@ class FrontEnd(nn.Module):
     sample_rate: float | None = None  # Hz, where the layer knows it
     pad_mode: str | None = None  # how the signal is continued at its ends, where it is
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """The exact number of frames that so many samples give; an int, or an integer tensor of any shape."""
         raise NotImplementedError
 
@@ -69,7 +69,7 @@ class Framewise(FrontEnd):
     hop_length = 1
     latency = 0
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """As many frames as it is given."""
         return check_count(type(self).__name__, samples)
 

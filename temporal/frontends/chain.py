@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._framing import Count
+
 __all__ = ["Chain"]
 
 
@@ -84,7 +86,7 @@ class Chain(nn.Sequential):
         """How the signal is continued at its ends, from the first stage that does so."""
         return next((mode for stage in self if (mode := getattr(stage, "pad_mode", None)) is not None), None)
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """The exact number of frames that so many samples give; an int, or an integer tensor of any shape."""
         for count in self._of_each("frames"):
             samples = count(samples)
@@ -124,7 +126,7 @@ class Chain(nn.Sequential):
         self._check_streams()
         if state is None:
             raise ValueError("Chain: flush needs the state that stream returned; nothing has been streamed yet")
-        left = None
+        left: Any = None
         for (stage, absorbed), before in zip(self._steps(), state, strict=True):
             if absorbed is None:
                 continue
@@ -138,7 +140,7 @@ class Chain(nn.Sequential):
 
     def _steps(self) -> list[tuple[Any, dict[str, Any] | None]]:
         """The stages, each with what it is asked for beside its own work; None for one whose work the last one does."""
-        stages = list(self._modules.values())
+        stages: list[Any] = list(self._modules.values())
         steps: list[tuple[Any, dict[str, Any] | None]] = []
         done = False
         for stage, following in zip(stages, [*stages[1:], None], strict=True):

@@ -165,8 +165,7 @@ class STFT(SpectralFrontEnd):
         with full_precision(samples):
             if power and self.engine == "fft":
                 window = self._constant("window", samples.dtype)
-                pads = {"left": left, "right": right}
-                return spectrogram(samples, window, None, self.hop_length, power=power, log=log, **pads)
+                return spectrogram(samples, window, None, self.hop_length, left=left, right=right, power=power, log=log)
             spectra = self._spectra(samples, left, right)
             if power:
                 return magnitude(spectra, power=power, log=log)

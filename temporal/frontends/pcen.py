@@ -59,6 +59,8 @@ class PCEN(Framewise):
     """
 
     before: Tensor  # M before the first frame, [1, 1] or [bins, 1]; not read with initial="first"
+    power: float | Tensor
+    bias: float | Tensor
 
     def __init__(
         self,

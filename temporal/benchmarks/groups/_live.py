@@ -77,7 +77,7 @@ def live(rate: int, *, n_fft: int, hop: int, bands: int, chunks: int) -> dict[st
     import librosa
 
     wave = voices(1, chunks * hop, rate)[0]
-    options = {"sr": rate, "n_fft": n_fft, "hop_length": hop, "n_mels": bands}
+    options: dict[str, Any] = {"sr": rate, "n_fft": n_fft, "hop_length": hop, "n_mels": bands}
 
     def logarithms(samples: np.ndarray) -> np.ndarray:
         with warnings.catch_warnings():  # of a signal of one frame

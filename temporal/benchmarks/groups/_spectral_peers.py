@@ -81,7 +81,7 @@ def stft(shape: Shape) -> dict[str, Layer | None]:
     import librosa
 
     window = torch.hann_window(shape.n_fft)
-    cut = {"n_fft": shape.n_fft, "hop_length": shape.hop}
+    cut: dict[str, Any] = {"n_fft": shape.n_fft, "hop_length": shape.hop}
 
     def plain(x: Tensor) -> Tensor:
         return torch.stft(x, **cut, window=window, pad_mode="constant", return_complex=True).abs()
@@ -103,7 +103,7 @@ def stft(shape: Shape) -> dict[str, Layer | None]:
 
 
 def _mel_options(shape: Shape) -> dict[str, dict[str, Any]]:
-    cut = {"n_fft": shape.n_fft, "hop_length": shape.hop, "n_mels": shape.mels}
+    cut: dict[str, Any] = {"n_fft": shape.n_fft, "hop_length": shape.hop, "n_mels": shape.mels}
     return {
         "torchaudio": {**cut, "norm": "slaney", "mel_scale": "slaney", "pad_mode": "constant"},
         "librosa": {**cut, "sr": shape.rate},
@@ -166,7 +166,7 @@ def inverse(shape: Shape) -> dict[str, Layer | None]:
     import librosa
 
     window = torch.hann_window(shape.n_fft)
-    cut = {"n_fft": shape.n_fft, "hop_length": shape.hop}
+    cut: dict[str, Any] = {"n_fft": shape.n_fft, "hop_length": shape.hop}
 
     def nnaudio(name: str) -> Layer | None:
         layer = _nnaudio(name, "STFT", **cut, iSTFT=True, pad_mode="constant", verbose=False)
@@ -192,14 +192,14 @@ def constant_q(bank: Bank, *, gradients: bool = False) -> dict[str, Layer | None
     sizes |= {"bins_per_octave": bank.per_octave, "sr": bank.rate}
     found: dict[str, Any] = {}
     if not gradients:
-        more = {"gamma": bank.gamma} if bank.gamma else {}
+        more: dict[str, Any] = {"gamma": bank.gamma} if bank.gamma else {}
         transform = librosa.vqt if bank.gamma else librosa.cqt
         found["librosa"] = _librosa(lambda x: np.abs(transform(x, **sizes, **more)))
     for name in NNAUDIO:
         if bank.gamma:
-            layers, more = ("VQT",), {"gamma": bank.gamma}
+            layers, more = ["VQT"], {"gamma": bank.gamma}
         else:
-            layers, more = ("CQT1992v2", "CQT2010v2"), {}
+            layers, more = ["CQT1992v2", "CQT2010v2"], {}
         for layer in layers:
             built = _nnaudio(name, layer, **sizes, **more, pad_mode="constant", verbose=False)
             found[f"{name} {layer}"] = built

@@ -126,7 +126,7 @@ def _mel(shape: Shape, quick: bool) -> Case:
     import librosa
 
     x = _wave(shape)
-    sizes = {"n_fft": shape.n_fft, "hop_length": shape.hop, "n_mels": shape.mels}
+    sizes: dict[str, Any] = {"n_fft": shape.n_fft, "hop_length": shape.hop, "n_mels": shape.mels}
     truth = librosa.feature.melspectrogram(y=x.double().numpy(), sr=shape.rate, **sizes)
     layer = frontends.MelSpectrogram(shape.rate, **sizes)
     return _case(
@@ -168,7 +168,7 @@ def _mfcc(shape: Shape, quick: bool) -> Case:
     import librosa
 
     x, count = _wave(shape), min(20, shape.mels)
-    sizes = {"n_fft": shape.n_fft, "hop_length": shape.hop, "n_mels": shape.mels}
+    sizes: dict[str, Any] = {"n_fft": shape.n_fft, "hop_length": shape.hop, "n_mels": shape.mels}
     power = librosa.feature.melspectrogram(y=x.double().numpy(), sr=shape.rate, **sizes)
     truth = librosa.feature.mfcc(S=librosa.power_to_db(power, top_db=None), n_mfcc=count)
     layer = frontends.MFCC(shape.rate, count, top_db=None, **sizes)
@@ -190,7 +190,7 @@ def _pcen(shape: Shape, quick: bool) -> Case:
 
     mel = frontends.MelSpectrogram(shape.rate, shape.n_fft, hop_length=shape.hop, n_mels=shape.mels)
     energy = mel(_wave(shape)) * 2.0**31
-    sizes = {"sr": shape.rate, "hop_length": shape.hop}
+    sizes: dict[str, Any] = {"sr": shape.rate, "hop_length": shape.hop}
     truth = librosa.pcen(energy.double().numpy(), **sizes)
     return _case(
         shape,
@@ -229,7 +229,12 @@ def _bank(shape: Shape, gamma: float, quick: bool) -> Bank:
 
 
 def _bank_options(bank: Bank) -> dict[str, Any]:
-    options = {"hop_length": bank.hop, "fmin": bank.fmin, "n_bins": bank.bins, "bins_per_octave": bank.per_octave}
+    options: dict[str, Any] = {
+        "hop_length": bank.hop,
+        "fmin": bank.fmin,
+        "n_bins": bank.bins,
+        "bins_per_octave": bank.per_octave,
+    }
     return options | ({"gamma": bank.gamma} if bank.gamma else {})
 
 

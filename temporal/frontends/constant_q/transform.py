@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from .._arguments import choice, positive_int, read_waveform, real, working_dtype
 from .._constants import DerivedConstants
-from .._framing import check_count
+from .._framing import Count, check_count
 from .._precision import full_precision
 from .._stage import FrontEnd
 from ._basis import exact_basis, librosa_basis
 from ._bins import Bins, check_below_nyquist, noise_bandwidth
 from ._plan import Octave, delayed, plan_exact, plan_librosa, plan_undecimated
-from ._spectrum import LongSpectrum
+from ._product import convolve, correlate, product, reflect, take
+from ._spectrum import decimate, good_size
 from ._stream import ConstantQState, advance, begin, filled, low_pass, reaches
 
 __all__ = ["ConstantQ"]
@@ -123,14 +124,18 @@ class ConstantQ(DerivedConstants, FrontEnd):
             f"latency={'aligned' if self._aligned else 'per_octave'!r}, trainable={self.trainable}"
         )
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """The exact number of frames that so many samples give; an int, or an integer tensor of any shape.
 
         `1 + samples // hop_length`; in librosa mode, where the signal is decimated before everything else, 1 more if a
         frame begins at the very end of the decimated signal, rounded up.
         """
-        samples = check_count(type(self).__name__, samples)
-        hop = self._octaves[0].hop if self.mode == "librosa" else self.hop_length
+        return self._count(check_count(type(self).__name__, samples))
+
+    def _count(self, samples: Any) -> Any:
+        if not self._cuts:
+            return 1 + samples // self.hop_length
+        hop = self._octaves[0].hop
         step = self.hop_length // hop  # the octaves below have as many frames, or more
         return 1 + (samples + step - 1) // step // hop
 
@@ -139,7 +144,7 @@ class ConstantQ(DerivedConstants, FrontEnd):
         wave = self._read(wave)
         with full_precision(wave):
             signals = self._decimated(wave)
-            frames = self.frames(wave.shape[-1])
+            frames = self._count(wave.shape[-1])
             return self._finish([self._respond(index, signal, frames) for index, signal in enumerate(signals)])
 
     @property
@@ -184,7 +189,7 @@ class ConstantQ(DerivedConstants, FrontEnd):
             rest = state.edge[..., -self._reach - 1 : -1].flip(-1)
         else:
             rest = state.edge.new_zeros((*state.edge.shape[:-1], self._reach))
-        return self._advance(rest, state, state.read, self.frames(state.read) - state.given, ended=True)[0], None
+        return self._advance(rest, state, state.read, self._count(state.read) - state.given, ended=True)[0], None
 
     @property
     def _cuts(self) -> bool:
@@ -261,41 +266,52 @@ class ConstantQ(DerivedConstants, FrontEnd):
 
     def _decimated(self, wave: Tensor) -> list[tuple[Tensor, int]]:
         """For each octave the signal at its rate, and how many of its samples come before the signal's first."""
-        samples, before = wave.shape[-1], 0
+        samples, before, name = wave.shape[-1], 0, type(self).__name__
         self._check_length(samples)
         if self.pad_mode == "reflect" and not self._cuts:
             before = self._reach
-            wave = torch.cat((wave[..., 1 : before + 1].flip(-1), wave, wave[..., -before - 1 : -1].flip(-1)), -1)
-        support = max((octave.decimator.support for octave in self._octaves if octave.decimator), default=0)
-        spectrum = LongSpectrum(wave, self.hop_length, support, before) if support else None
-        signals = []
-        for octave in self._octaves:
-            if octave.decimator is None or spectrum is None:
-                signals.append((wave, before))
-                continue
-            signal, lead = spectrum.decimated(octave.decimator), spectrum.lead * octave.hop
-            if self._cuts:
-                # librosa keeps as many samples as the signal has at the lower rate, rounded up
-                step = self.hop_length // octave.hop
-                signal, lead = signal[..., lead : lead + (samples + step - 1) // step], 0
-            signals.append((signal, lead))
+            wave = reflect(name, wave, before, before)
+        decimators = [octave.decimator for octave in self._octaves if octave.decimator]
+        signals = [(wave, before) for octave in self._octaves if octave.decimator is None]
+        if decimators:
+            support = max(decimator.support for decimator in decimators)
+            lead = -(-(support + before) // self.hop_length)  # hops before the signal
+            zeros = lead * self.hop_length - before
+            hops = good_size((zeros + wave.shape[-1] + support) // self.hop_length + 1)
+            padded = nn.functional.pad(wave, (zeros, hops * self.hop_length - zeros - wave.shape[-1]))
+            if not self._cuts:
+                signals = [(padded, zeros + before) for _ in signals]
+            low = decimate(padded, self.hop_length, decimators)
+            signals += [(y, lead * d.kept) for y, d in zip(low, decimators, strict=True)]
+        if self._cuts:
+            signals = [self._cut(o, y, first, samples) for o, (y, first) in zip(self._octaves, signals, strict=True)]
         return signals
+
+    def _cut(self, octave: Octave, signal: Tensor, first: int, samples: int) -> tuple[Tensor, int]:
+        """As many samples as the signal has at the octave's rate, rounded up, as librosa keeps them; then padded."""
+        step = self.hop_length // octave.hop
+        signal = take(signal, first, (samples + step - 1) // step)
+        if self.pad_mode == "constant":
+            return signal, 0
+        return reflect(type(self).__name__, signal, octave.left, octave.size - octave.left), octave.left
 
     def _respond(self, index: int, signal: tuple[Tensor, int], frames: int) -> Tensor:
         """[..., frames, 2 * bins of the octave]."""
-        octave = self._octaves[index]
-        samples, lead = signal
-        left = octave.reach_left - lead
-        if self._cuts and self.pad_mode == "reflect":
-            samples, left = _reflect(type(self).__name__, samples, octave.left, octave.size - octave.left), 0
-        padded = nn.functional.pad(samples, (max(left, 0), octave.size))[..., max(-left, 0) :]
-        windows = padded.unfold(-1, octave.size, octave.hop)[..., :frames, :]
-        return self._product(index, windows)
+        octave, (samples, first) = self._octaves[index], signal
+        basis = self._basis(index, samples.dtype)
+        start = first - octave.reach_left
+        if self.engine == "conv":
+            return convolve(samples, basis, start, octave.hop, frames)
+        return correlate(samples, basis, start, octave.hop, frames)
+
+    def _basis(self, index: int, dtype: torch.dtype) -> Tensor:
+        """[2 * bins of the octave, size]."""
+        name = f"basis_{index}"
+        basis = getattr(self, name).to(dtype) if "basis" in self.trainable else self._constant(name, dtype)
+        return basis.flatten(0, 1)
 
     def _product(self, index: int, windows: Tensor) -> Tensor:
-        name, dtype = f"basis_{index}", windows.dtype
-        basis = getattr(self, name).to(dtype) if "basis" in self.trainable else self._constant(name, dtype)
-        return windows @ basis.flatten(0, 1).t()
+        return product(windows, self._basis(index, windows.dtype))
 
     def _finish(self, parts: list[Tensor]) -> Tensor:
         """Real and imaginary parts of the octaves, from the top, -> [..., n_bins, frames]."""
@@ -308,17 +324,6 @@ class ConstantQ(DerivedConstants, FrontEnd):
         if self.output == "complex":
             return values
         return values.angle() if self.output == "phase" else values.abs()
-
-
-def _reflect(owner: str, samples: Tensor, left: int, right: int) -> Tensor:
-    if samples.shape[-1] <= max(left, right):
-        raise ValueError(
-            f"{owner}: pad_mode='reflect' reflects {max(left, right)} samples of an octave that has "
-            f"{samples.shape[-1]}; give a longer signal or use pad_mode='constant'"
-        )
-    return torch.cat(
-        (samples[..., 1 : left + 1].flip(-1), samples, samples[..., samples.shape[-1] - right - 1 : -1].flip(-1)), -1
-    )
 
 
 def _choose_engine(owner: str, engine: str, mode: str, window: str) -> str:

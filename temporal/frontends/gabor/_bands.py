@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from .._framing import Count
+
 __all__ = ["Bands", "Tables", "bucket", "slice_window", "tables"]
 
 _LARGEST_CACHED = 1 << 22  # samples: the tables of longer signals (some 130 MB from there on) are built for each call
@@ -71,14 +73,14 @@ class Tables(NamedTuple):
     """
 
     samples: int
-    runs: tuple[tuple[int, int], tuple[int, int]]  # first and last-but-one bin of the run
+    runs: tuple[tuple[int, int], ...]  # two: first and last-but-one bin of the run
     shapes: tuple[tuple[int, int], ...]  # (bands, frames) of each group
     place: Any  # [bins of both runs]
     analysis: Any  # [bins of both runs], real
     synthesis: Any  # [bins of both runs], real
 
 
-def bucket(count: int | Tensor) -> int | Tensor:
+def bucket(count: Count) -> Count:
     """The next number m * 2^e with m of at most 16: few different sizes, each quick to transform, 12 % larger at most."""
     if isinstance(count, Tensor):
         bits = torch.frexp((count - 1).clamp_min(0).double()).exponent.long()

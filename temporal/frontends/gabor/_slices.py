@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._framing import Count
+
 __all__ = ["SliceInverse", "SliceStream", "Slices"]
 
 _pad = torch.nn.functional.pad
@@ -53,14 +55,14 @@ class Slices:
         """Frames in a quarter of a slice."""
         return self.length // 4 // self.hop
 
-    def count(self, samples: int | Tensor) -> int | Tensor:
+    def count(self, samples: Count) -> Count:
         """Slices that see a signal of so many samples, at least 1."""
         if isinstance(samples, Tensor):
             reach = samples + self.transition // 2 + self.half - 1
             return torch.div(reach, self.half, rounding_mode="floor")
         return (samples + self.transition // 2 + self.half - 1) // self.half
 
-    def frames(self, slices: int | Tensor) -> int | Tensor:
+    def frames(self, slices: Count) -> Count:
         """Frames of so many slices."""
         return (2 * slices + 1) * self.quarter
 

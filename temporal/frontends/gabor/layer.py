@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._arguments import choice, positive_int, read_waveform, real
-from .._framing import check_count
+from .._framing import Count, check_count
 from .._precision import full_precision
 from .._stage import FrontEnd
 from ._bands import Bands, bucket, slice_window, tables
@@ -78,6 +78,8 @@ class InvertibleCQT(FrontEnd):
 
     pad_mode = "constant"
 
+    sample_rate: float
+
     def __init__(
         self,
         sample_rate: float,
@@ -132,7 +134,7 @@ class InvertibleCQT(FrontEnd):
         """Samples of a slice; None where the whole signal is one."""
         return self._slices.length if self._slices else None
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """The exact number of frames that so many samples give; an int, or an integer tensor of any shape.
 
         `samples / hop_length`, rounded up to one of few sizes (at most an eighth more); with slices what covers the last

@@ -28,7 +28,7 @@ class _InBlocks(torch.autograd.Function):
         ctx.function, ctx.size, ctx.count = function, size, count
         ctx.save_for_backward(*tensors)
         rows, shared = tensors[:count], tensors[count:]
-        out = None
+        out: Any = None
         for block in _slices(len(rows[0]), size):
             part = function(*(row[block] for row in rows), *shared)
             if out is None:
@@ -41,7 +41,7 @@ class _InBlocks(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         tensors, count = ctx.saved_tensors, ctx.count
         wanted = [i for i, needed in enumerate(ctx.needs_input_grad[3:]) if needed]
-        grads: list[Tensor | None] = [None] * len(tensors)
+        grads: list[Any] = [None] * len(tensors)
         for i in wanted:
             grads[i] = torch.zeros_like(tensors[i])
         with torch.enable_grad(), full_precision(grad):

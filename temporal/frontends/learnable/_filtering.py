@@ -1,6 +1,6 @@
 """A signal through a bank of filters: by 1-D convolution, or by FFTs of overlapping blocks (overlap-save)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ def overlapping_blocks(wave: Tensor, left: int, blocks: Blocks, outputs: int) ->
 
 def filter_stream(
     framing: Framing, chunk: Tensor | None, state: FramingState | None, kernels: Tensor
-) -> tuple[Tensor, FramingState | None]:
+) -> tuple[Tensor, Any]:
     """The filtered samples [..., filters, n] that a chunk of a stream completes; those of its end if there is none."""
     if chunk is None:
         windows, state = framing.flush(state)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from functools import reduce
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from .._arguments import check_trainable, choice, positive_int, read_waveform, real
 from .._bands import check_range
 from .._constants import DerivedConstants
-from .._framing import Framing, FramingState
+from .._framing import Count, Framing, FramingState
 from .._precision import full_precision
 from .._stage import FrontEnd
 from ..pcen import PCEN
@@ -74,6 +75,8 @@ class LEAF(DerivedConstants, FrontEnd):
     bandwidth: Tensor
     pooling: Tensor
 
+    sample_rate: float
+
     def __init__(
         self,
         sample_rate: float,
@@ -129,7 +132,7 @@ class LEAF(DerivedConstants, FrontEnd):
         deviation = self.bandwidth.detach().clamp(4 * half / math.pi, self.kernel_size * half / math.pi)
         return half * self.sample_rate / (math.pi * deviation)
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """`ceil(samples / hop_length)`; an int, or an integer tensor of any shape."""
         return self._pooling.count(samples)
 
@@ -191,7 +194,7 @@ class LEAF(DerivedConstants, FrontEnd):
         before = -(-half // self.hop_length)
         parts = torch.nn.functional.pad(parts, (0, 0, before, parts.shape[-1]))
         frames = self.frames(wave.shape[-1])
-        return sum(parts[..., shift : shift + frames, shift] for shift in range(parts.shape[-1]))
+        return reduce(torch.add, (parts[..., shift : shift + frames, shift] for shift in range(parts.shape[-1])))
 
     def _by_convolution(self, wave: Tensor, kernels: Tensor, window: Tensor) -> Tensor:
         half = self.kernel_size // 2
@@ -247,7 +250,14 @@ class LEAF(DerivedConstants, FrontEnd):
     def _make_pcen(self, pcen: bool | Mapping[str, Any], names: tuple[str, ...]) -> PCEN | None:
         if not pcen:
             return None
-        own = {"gain": 0.96, "bias": 2.0, "power": 0.5, "smoothing": 0.04, "eps": 1e-12, "initial": "first"}
+        own: dict[str, Any] = {
+            "gain": 0.96,
+            "bias": 2.0,
+            "power": 0.5,
+            "smoothing": 0.04,
+            "eps": 1e-12,
+            "initial": "first",
+        }
         if isinstance(pcen, Mapping):
             own |= pcen
             if "time_constant" in pcen and "smoothing" not in pcen:

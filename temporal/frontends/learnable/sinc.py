@@ -10,7 +10,7 @@ from torch import Tensor
 from .._arguments import check_trainable, choice, positive_int, read_waveform, real
 from .._bands import check_range
 from .._constants import DerivedConstants
-from .._framing import Framing, FramingState
+from .._framing import Count, Framing, FramingState
 from .._precision import full_precision
 from .._stage import FrontEnd
 from ..mel import mel_frequencies
@@ -59,6 +59,8 @@ class SincConv(DerivedConstants, FrontEnd):
     low: Tensor
     band: Tensor
 
+    sample_rate: float
+
     def __init__(
         self,
         sample_rate: float,
@@ -103,7 +105,7 @@ class SincConv(DerivedConstants, FrontEnd):
         """Lower and upper edge of each filter now, in Hz, [n_filters, 2]."""
         return torch.stack(self._edges(), -1).detach() * (self.sample_rate / (2 * math.pi))
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """`ceil(samples / hop_length)` if centred, else `1 + (samples - kernel_size) // hop_length`, but at least 0."""
         return self._framing.count(samples)
 
