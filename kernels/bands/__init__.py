@@ -1,9 +1,14 @@
 """From spectra to spectrograms: powers, their sums in the bands of a filter bank and the logarithm, in one pass."""
 
+from importlib.util import find_spec
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from .._dispatch import Backends
 from . import reference
+from ._plan import plan
 
 __all__ = ["bands", "magnitude", "spans", "spectrogram"]
 
@@ -53,7 +58,7 @@ def bands(
     tensor([[25.],
             [27.]])
     """
-    return reference.bands(spectra, bank, power, log)
+    return _run("bands", spectra, (bank,), spectra, bank, spans, power, log)
 
 
 def magnitude(spectra: Tensor, *, power: float = 1.0, log: float | None = None) -> Tensor:
@@ -71,7 +76,7 @@ def magnitude(spectra: Tensor, *, power: float = 1.0, log: float | None = None) 
     tensor([[5.],
             [1.]])
     """
-    return reference.magnitude(spectra, power, log)
+    return _run("bands", spectra, (), spectra, None, None, power, log)
 
 
 def spectrogram(
@@ -104,4 +109,119 @@ def spectrogram(
             [ 2.,  0.,  0.,  0.,  2.],
             [ 0.,  0.,  0.,  0.,  0.]])
     """
-    return reference.spectrogram(wave, window, bank, hop_length, left, right, power, log)
+    given = (wave, window, bank, spans, hop_length, left, right, power, log)
+    return _run("spectrogram", wave, (window, bank), *given)
+
+
+def _run(name: str, x: Tensor, constants: tuple[Tensor | None, ...], *given: Any) -> Tensor:
+    """By the plain form, by a backend itself, or by the operator: in this order of what is possible.
+
+    Plain: what is exported, what learns more than its input, and on a GPU what the compiler will fuse by itself. A backend
+    itself: where no gradient is wanted, since a step of a stream takes less time than the operator's way there.
+    """
+    if torch.compiler.is_exporting():
+        return getattr(reference, name)(*given)
+    grads = torch.is_grad_enabled()
+    learned = grads and any(constant is not None and constant.requires_grad for constant in constants)
+    if torch.compiler.is_compiling():
+        if learned or x.device.type != "cpu":
+            return getattr(reference, name)(*given)
+        return getattr(torch.ops.temporal, name)(*given)
+    if torch._C._are_functorch_transforms_active():  # which follow torch's own operations only
+        return getattr(reference, name)(*given)
+    backend = _BACKENDS[name].choose(*given, learned)
+    if backend is reference or (type(x) is Tensor and not (grads and x.requires_grad)):
+        return getattr(backend, name)(*given)
+    return getattr(torch.ops.temporal, name)(*given)
+
+
+def _bands_cpu_refuses(spectra, bank, spans, power, log, learned=False) -> str | None:
+    if spectra.device.type != "cpu":
+        return f"needs a CPU tensor, spectra are on {spectra.device}"
+    return _refused(spectra.dtype, torch.complex64, power, learned)
+
+
+def _bands_cuda_refuses(spectra, bank, spans, power, log, learned=False) -> str | None:
+    if spectra.device.type != "cuda":
+        return f"needs a CUDA tensor, spectra are on {spectra.device}"
+    if bank is None or spans is None:
+        return "needs a bank with its spans"
+    if find_spec("triton") is None:
+        return "needs the package triton, which is not installed"
+    return _refused(spectra.dtype, torch.complex64, power, learned)
+
+
+def _spectrogram_cpu_refuses(wave, window, bank, spans, hop, left, right, power, log, learned=False) -> str | None:
+    if wave.device.type != "cpu":
+        return f"needs a CPU tensor, wave is on {wave.device}"
+    if plan(window.shape[0]) is None:
+        return f"takes even n_fft of factors 2, 3 and 5, not {window.shape[0]}"
+    return _refused(wave.dtype, torch.float32, power, learned)
+
+
+def _refused(dtype: torch.dtype, own: torch.dtype, power: float, learned: bool) -> str | None:
+    if dtype != own:
+        return f"computes in {own}, not {dtype}"
+    if power not in (1, 2):
+        return f"has powers 1 and 2, not {power:g}"
+    return "gives no gradient of window or bank" if learned else None
+
+
+_BACKENDS = {
+    "bands": Backends(
+        "bands", __name__, cuda=_bands_cuda_refuses, cpu=_bands_cpu_refuses, reference=lambda *given: None
+    ),
+    "spectrogram": Backends("spectrogram", __name__, cpu=_spectrogram_cpu_refuses, reference=lambda *given: None),
+}
+
+
+def _bands_shape(spectra, bank, spans, power, log):
+    rows = spectra.shape[-1] if bank is None else bank.shape[0]
+    return spectra.new_empty((*spectra.shape[:-2], rows, spectra.shape[-2]), dtype=spectra.dtype.to_real())
+
+
+def _spectrogram_shape(wave, window, bank, spans, hop_length, left, right, power, log):
+    rows = window.shape[0] // 2 + 1 if bank is None else bank.shape[0]
+    frames = 1 + (left + wave.shape[-1] + right - window.shape[0]) // hop_length
+    return wave.new_empty((*wave.shape[:-1], rows, frames if frames > 0 else 0))
+
+
+def _register(name: str, schema: str, constants: int, shape: Any) -> None:
+    """The operator and that of its backward pass, which has the same arguments behind the gradient."""
+
+    def forward(*given):
+        return getattr(_BACKENDS[name].choose(*given), name)(*given).contiguous()
+
+    def backward(grad, *given):
+        return getattr(_BACKENDS[name].choose(*given), f"{name}_backward")(grad, *given).contiguous()
+
+    def keep(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:constants])
+        ctx.rest = inputs[constants:]
+
+    def differentiate(ctx, grad):
+        given = (*ctx.saved_tensors, *ctx.rest)
+        return getattr(torch.ops.temporal, f"{name}_backward")(grad, *given), *[None] * (len(given) - 1)
+
+    def refuse(ctx, grad):
+        raise RuntimeError(f"{name}: no second derivatives here; use float64, or temporal.kernels.use('reference')")
+
+    for full, arguments, run, fake, gradient, keeps in (
+        (name, schema, forward, shape, differentiate, keep),
+        (f"{name}_backward", f"Tensor grad, {schema}", backward, lambda grad, x, *rest: x.new_empty(x.shape), refuse, None),
+    ):  # fmt: skip
+        _LIBRARY.define(f"{full}({arguments}) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
+        _LIBRARY.impl(full, run, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"temporal::{full}", fake, lib=_LIBRARY)
+        torch.library.register_autograd(f"temporal::{full}", gradient, setup_context=keeps, lib=_LIBRARY)
+
+
+_LIBRARY = torch.library.Library("temporal", "FRAGMENT")  # the operators live as long as this
+_register("bands", "Tensor spectra, Tensor? bank, Tensor? spans, float power, float? log", 3, _bands_shape)
+_register(
+    "spectrogram",
+    "Tensor wave, Tensor window, Tensor? bank, Tensor? spans, int hop_length, SymInt left, SymInt right, float power, "
+    "float? log",
+    4,
+    _spectrogram_shape,
+)

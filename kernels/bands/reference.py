@@ -1,15 +1,20 @@
 """Powers of spectra and their sums in bands, in plain torch: the specification of every other backend."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..framing import reference as framing
 
-__all__ = ["bands", "magnitude", "spectrogram"]
+__all__ = ["bands", "bands_backward", "magnitude", "spectrogram", "spectrogram_backward"]
 
 
-def bands(spectra: Tensor, bank: Tensor, power: float, log: float | None) -> Tensor:
-    """B[m, t] = sum over k of bank[m, k] |X[t, k]|^power, or its logarithm with an offset."""
+def bands(spectra: Tensor, bank: Tensor | None, spans: Tensor | None, power: float, log: float | None) -> Tensor:
+    """B[m, t] = sum over k of bank[m, k] |X[t, k]|^power, or its logarithm with an offset; all of the bank is summed."""
+    if bank is None:
+        return magnitude(spectra, power, log)
     sums = (_power(spectra, power) @ bank.t()).transpose(-1, -2)
     return sums if log is None else torch.log(sums + log)
 
@@ -21,8 +26,8 @@ def magnitude(spectra: Tensor, power: float, log: float | None = None) -> Tensor
 
 
 def spectrogram(
-    wave: Tensor, window: Tensor, bank: Tensor | None, hop_length: int, left: int, right: int, power: float,
-    log: float | None,
+    wave: Tensor, window: Tensor, bank: Tensor | None, spans: Tensor | None, hop_length: int, left: int, right: int,
+    power: float, log: float | None,
 ) -> Tensor:  # fmt: skip
     """``bands`` of the real FFTs of the frames of a signal, or without a bank ``magnitude``."""
     frames = framing.frame(wave, window, hop_length, left, right)
@@ -31,7 +36,23 @@ def spectrogram(
         spectra = torch.complex(bins, bins)
     else:
         spectra = torch.fft.rfft(frames)
-    return magnitude(spectra, power, log) if bank is None else bands(spectra, bank, power, log)
+    return bands(spectra, bank, spans, power, log)
+
+
+def bands_backward(grad: Tensor, spectra: Tensor, *arguments: Any) -> Tensor:
+    """The gradient for the spectra."""
+    return _gradient(bands, grad, spectra, *arguments)
+
+
+def spectrogram_backward(grad: Tensor, wave: Tensor, *arguments: Any) -> Tensor:
+    """The gradient for the wave."""
+    return _gradient(spectrogram, grad, wave, *arguments)
+
+
+def _gradient(function: Callable[..., Tensor], grad: Tensor, x: Tensor, *arguments: Any) -> Tensor:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(function(x, *arguments), x, grad)[0]
 
 
 def _power(spectra: Tensor, power: float) -> Tensor:

@@ -1,7 +1,9 @@
 """Between a signal and its windowed frames: cut, and put together again by overlap-add, each the other's adjoint."""
 
+import torch
 from torch import Tensor
 
+from .._dispatch import Backends
 from . import reference
 
 __all__ = ["frame", "overlap_add"]
@@ -25,7 +27,9 @@ def frame(wave: Tensor, window: Tensor, hop_length: int, *, left: int = 0, right
     tensor([[0., 1.],
             [2., 3.]])
     """
-    return reference.frame(wave, window, hop_length, left, right)
+    if _plain(wave, window):
+        return reference.frame(wave, window, hop_length, left, right)
+    return torch.ops.temporal.frame(wave, window, hop_length, left, right)
 
 
 def overlap_add(frames: Tensor, window: Tensor, hop_length: int, *, left: int = 0, samples: int) -> Tensor:
@@ -46,4 +50,75 @@ def overlap_add(frames: Tensor, window: Tensor, hop_length: int, *, left: int = 
     >>> overlap_add(torch.ones(3, 2), torch.ones(2), 1, samples=5)
     tensor([1., 2., 2., 1., 0.])
     """
-    return reference.overlap_add(frames, window, hop_length, left, samples)
+    if _plain(frames, window):
+        return reference.overlap_add(frames, window, hop_length, left, samples)
+    return torch.ops.temporal.overlap_add(frames, window, hop_length, left, samples)
+
+
+def _cpu_refuses(x: Tensor) -> str | None:
+    if x.device.type != "cpu":
+        return f"needs a CPU tensor, the signal is on {x.device}"
+    return None if x.dtype == torch.float32 else f"computes in float32, the signal is {x.dtype}"
+
+
+_BACKENDS = Backends("framing", __name__, cpu=_cpu_refuses, reference=lambda x: None)
+
+
+def _plain(x: Tensor, window: Tensor) -> bool:
+    """Whether plain torch is taken: other devices and dtypes, an exported program, a window that learns."""
+    learned = window.requires_grad and torch.is_grad_enabled()
+    return learned or _cpu_refuses(x) is not None or torch.compiler.is_exporting()
+
+
+def _frame(wave: Tensor, window: Tensor, hop_length: int, left: int, right: int) -> Tensor:
+    return _BACKENDS.choose(wave).frame(wave, window, hop_length, left, right)
+
+
+def _overlap_add(frames: Tensor, window: Tensor, hop_length: int, left: int, samples: int) -> Tensor:
+    return _BACKENDS.choose(frames).overlap_add(frames, window, hop_length, left, samples)
+
+
+def _frame_shape(wave, window, hop_length, left, right):
+    n_fft = window.shape[0]
+    frames = 1 + (left + wave.shape[-1] + right - n_fft) // hop_length
+    return wave.new_empty((*wave.shape[:-1], frames if frames > 0 else 0, n_fft))
+
+
+def _overlap_add_shape(frames, window, hop_length, left, samples):
+    return frames.new_empty((*frames.shape[:-2], samples))
+
+
+def _keep_frame(ctx, inputs, output):
+    wave, window, ctx.hop_length, ctx.left, _ = inputs
+    ctx.samples = wave.shape[-1]
+    ctx.save_for_backward(window)
+
+
+def _frame_backward(ctx, grad):
+    (window,) = ctx.saved_tensors
+    return overlap_add(grad, window, ctx.hop_length, left=ctx.left, samples=ctx.samples), None, None, None, None
+
+
+def _keep_overlap_add(ctx, inputs, output):
+    frames, window, ctx.hop_length, ctx.left, samples = inputs
+    ctx.right = (frames.shape[-2] - 1) * ctx.hop_length + window.shape[0] - ctx.left - samples
+    ctx.save_for_backward(window)
+
+
+def _overlap_add_backward(ctx, grad):
+    (window,) = ctx.saved_tensors
+    return frame(grad, window, ctx.hop_length, left=ctx.left, right=ctx.right), None, None, None, None
+
+
+_LIBRARY = torch.library.Library("temporal", "FRAGMENT")  # the operators live as long as this
+for _name, _last, _run, _shape, _backward, _keep in (
+    ("frame", "right", _frame, _frame_shape, _frame_backward, _keep_frame),
+    ("overlap_add", "samples", _overlap_add, _overlap_add_shape, _overlap_add_backward, _keep_overlap_add),
+):
+    _LIBRARY.define(
+        f"{_name}(Tensor signal, Tensor window, int hop_length, SymInt left, SymInt {_last}) -> Tensor",
+        tags=(torch.Tag.pt2_compliant_tag,),
+    )
+    _LIBRARY.impl(_name, _run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"temporal::{_name}", _shape, lib=_LIBRARY)
+    torch.library.register_autograd(f"temporal::{_name}", _backward, setup_context=_keep, lib=_LIBRARY)

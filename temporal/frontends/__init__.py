@@ -18,6 +18,7 @@ from .mel import MelSpectrogram
 from .mfcc import MFCC
 from .normalize import Normalize
 from .pcen import PCEN
+from .resample import Resample
 
 __all__ = [
     "CQT",
@@ -38,5 +39,6 @@ __all__ = [
     "MelSpectrogram",
     "Normalize",
     "Poisson",
+    "Resample",
     "SincConv",
 ]

@@ -76,6 +76,8 @@ def read_frames(owner: str, frames: Any) -> Tensor:
 
 
 def _read(owner: str, value: Any, what: str, axes: tuple[str, ...]) -> Tensor:
+    if isinstance(value, Tensor) and value.dtype is torch.float32 and value.dim() >= len(axes):
+        return value  # at once, for streams
     if not isinstance(value, Tensor):
         raise TypeError(f"{owner}: the {what} came as {type(value).__name__}; give a tensor (torch.as_tensor)")
     if value.is_complex():

@@ -62,7 +62,7 @@ class FilterBankFrontEnd(SpectralFrontEnd):
 
     def _transform(self, samples: Tensor, left: int = 0, right: int = 0, log: float | None = None) -> Tensor:
         bank = self._constant("filter_bank", samples.dtype)
-        spans = None if "filter_bank" in self.trainable else self.spans
+        spans = self._buffers.get("spans")  # where the bank does not learn
         how: dict[str, Any] = {"spans": spans, "power": self.power, "log": log}
         with full_precision(samples):
             if self.engine == "fft":

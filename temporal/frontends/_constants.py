@@ -36,11 +36,11 @@ class DerivedConstants(nn.Module):
                 self._constant_names = (*self._constant_names, name)
 
     def _constant(self, name: str, dtype: torch.dtype) -> Tensor:
-        value = getattr(self, name)
+        value = self._buffers.get(name)
+        if value is None:  # it learns
+            return getattr(self, name).to(dtype)
         if value.dtype == dtype:
             return value
-        if name not in self._constant_names:  # it has learned
-            return value.to(dtype)
         return self._build_constant(name, value.device).to(dtype)
 
     def _apply(self, fn, recurse=True):

@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -64,17 +65,20 @@ class Chain(nn.Sequential):
         return getattr(self[-1], "gives", None)
 
     @property
-    def hop_length(self) -> int:
-        """Steps of the input (samples) from one frame to the next."""
-        return math.prod(self._of_each("hop_length"))
+    def hop_length(self) -> int | Fraction:
+        """Steps of the input (samples) from one frame to the next; a fraction if `Resample` leaves no whole number."""
+        return _whole(math.prod(self._of_each("hop_length")))
 
     @property
-    def latency(self) -> int:
+    def latency(self) -> int | Fraction:
         """Steps of the input (samples): frame t is complete when `t * hop_length + latency` of them have been read."""
         total, step = 0, 1
-        for latency, hop in zip(self._of_each("latency"), self._of_each("hop_length"), strict=True):
-            total, step = total + latency * step, step * hop
-        return total
+        reads = [None, *(getattr(stage, "reads", None) for stage in list(self)[1:])]
+        for read, latency, hop in zip(reads, self._of_each("latency"), self._of_each("hop_length"), strict=True):
+            # A stage that needs n samples waits for number n - 1 of the stage before; one that looks n frames ahead, for n.
+            total += (latency - (read == "samples")) * step
+            step *= hop
+        return _whole(total)
 
     @property
     def sample_rate(self) -> float | None:
@@ -160,6 +164,10 @@ class Chain(nn.Sequential):
     def _check_streams(self) -> None:
         if self.stream_obstacle is not None:
             raise ValueError(f"Chain: {self.stream_obstacle}")
+
+
+def _whole(steps: int | Fraction) -> int | Fraction:
+    return steps.numerator if steps.denominator == 1 else steps
 
 
 def _check_order(stages: OrderedDict[str, nn.Module]) -> None:

@@ -92,7 +92,8 @@ class MelSpectrogram(FilterBankFrontEnd):
         return (
             f"{self.sample_rate:g}, {self.n_fft}, win_length={self.win_length}, hop_length={self.hop_length}, "
             f"n_mels={self.n_mels}, fmin={self.fmin:g}, fmax={self.fmax:g}, scale={self.scale!r}, norm={self.norm!r}, "
-            f"power={self.power:g}, center={self.center}, pad_mode={self.pad_mode!r}"
+            f"power={self.power:g}, center={self.center}, pad_mode={self.pad_mode!r}, "
+            f"engine={self.engine!r}, trainable={self.trainable}"
         )
 
     def _build_filter_bank(self, device: torch.device | None) -> Tensor:
