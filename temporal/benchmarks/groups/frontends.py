@@ -1,8 +1,9 @@
 """Front ends beside torchaudio, librosa, nnAudio and nnAudio2: spectra, inverses, gradients, streams, nnAudio's own shape.
 
 Everybody is set to librosa's definition (zeros beyond the ends), and is compared with librosa in float64, or with a direct
-sum. Times are of one call on a batch in memory. The floor of short-time spectra is the real FFTs of the frames alone, by
-torch; of the rest, a copy of the bytes that are read and written. Contenders that compute something else (nnAudio's
+sum. Times are of one call on a batch in memory. Beside short-time spectra stand, as their
+floor, torch's real FFTs of the frames alone, which a transform that never leaves the cache undercuts; beside the rest, a
+copy of the bytes that are read and written. Contenders that compute something else (nnAudio's
 constant- and variable-Q wavelets are of other lengths) are timed with their error beside them.
 """
 
