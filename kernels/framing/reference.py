@@ -14,7 +14,7 @@ def frame(wave: Tensor, window: Tensor, hop_length: int, left: int, right: int) 
     padded = torch.nn.functional.pad(wave, (left, right)) if left or right else wave
     if padded.shape[-1] < n_fft:
         return padded[..., :0, None] * window
-    return padded.unfold(-1, n_fft, hop_length) * window
+    return (padded.unfold(-1, n_fft, hop_length) * window).contiguous()
 
 
 def overlap_add(frames: Tensor, window: Tensor, hop_length: int, left: int, samples: int) -> Tensor:
