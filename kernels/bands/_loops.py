@@ -146,8 +146,8 @@ def make_forward(version):
 
     @numba.njit(**_options)
     def forward(
-        wave, samples, hop, left, window, radices, twiddles, table, bank, spans, bands, power, offset, logged, frames, out, work,
-        first, stop,
+        wave, samples, hop, left, window, radices, twiddles, table, bank, spans, bands, power, offset, logged, frames, out,
+        work, first, stop,
     ):  # fmt: skip
         """Blocks first .. stop of all signals, each of ceil(frames / LANES); without a bank, the bands are the bins."""
         _ = version
