@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from temporal.kernels import use
-from temporal.kernels.events import PROBLEMS, bin_events, span
+from temporal.kernels.binning import PROBLEMS, bin_events, span
 
 PROPERTY = settings(derandomize=True, deadline=None)
 BACKENDS = ("reference", "cpu")

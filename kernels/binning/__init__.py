@@ -17,7 +17,7 @@ PROBLEMS = {
 }
 
 # The compiled loops run anywhere that numba does, so nothing is ever refused.
-_BACKENDS = Backends("events", __name__, cpu=lambda: None, reference=lambda: None)
+_BACKENDS = Backends("binning", __name__, cpu=lambda: None, reference=lambda: None)
 
 
 class Span(NamedTuple):
