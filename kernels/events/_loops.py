@@ -24,8 +24,9 @@ from ..adaptive.reference import FAMILY as ADAPTIVE
 from ..adaptive_late.reference import FAMILY as ADAPTIVE_LATE
 from ..cuba.reference import FAMILY as CUBA
 from ..lif.reference import FAMILY as LIF
+from ._access import BLOCK, live, load, lowest, store
 
-__all__ = ["FAMILIES", "ROW", "WORK", "Field", "Kind", "first_unsound", "make_advance"]
+__all__ = ["FAMILIES", "FIELDS", "ROW", "WORK", "Field", "Kind", "first_unsound", "make_advance"]
 
 FAMILIES = (LIF, CUBA, ADAPTIVE, ADAPTIVE_LATE)
 ROW = 16_400  # floats: a row of the workspace, one for each knob and so on; no power of two, as rows would share cache lines
@@ -64,7 +65,8 @@ class Field(IntEnum):
     STATE = 22
 
 
-_INPUTS, _SIZE, _PERIOD, _RING = map(int, (Field.INPUTS, Field.SIZE, Field.PERIOD, Field.RING))
+FIELDS = max(Field) + 1
+_SIZE, _PERIOD, _RING = map(int, (Field.SIZE, Field.PERIOD, Field.RING))
 _LATE, _LATE_PERIOD, _LATE_RING = map(int, (Field.LATE, Field.LATE_PERIOD, Field.LATE_RING))
 _BIAS, _SCALE, _FORWARD, _BACK = map(int, (Field.BIAS, Field.SCALE, Field.FORWARD, Field.BACK))
 _FAMILY, _HARD, _STRICT, _EMITS_V = map(int, (Field.FAMILY, Field.HARD, Field.STRICT, Field.EMITS_V))
@@ -122,150 +124,171 @@ def _sizes(family):
 
 
 @register_jitable
-def _copy(target, source, n):
+def _copy(target, to, source, origin, n):
     for j in range(n):
-        target[j] = source[j]
+        store(target, to + j, load(source, origin + j))
 
 
 @register_jitable
-def _take(current, ring, base, distance, n):
-    """Set the current to what has arrived, and free its two rows of the ring."""
-    low, high = ring[base:], ring[base + distance :]
+def _add(target, to, source, origin, n):
     for j in range(n):
-        current[j] = low[j] + high[j]
-    for j in range(n):
-        low[j] = 0
-    for j in range(n):
-        high[j] = 0
+        store(target, to + j, load(target, to + j) + load(source, origin + j))
 
 
 @register_jitable
-def _scatter(ring, base, places, weights, n, value):
-    to = ring[base:]
+def _add_row(ring, base, weights, origin, n, value):
+    for j in range(n):
+        store(ring, base + j, load(ring, base + j) + value * np.float32(load(weights, origin + j)))
+
+
+@register_jitable
+def _scatter(ring, base, places, at, weights, origin, n, value):
     for k in range(n):
-        to[np.uint64(places[k])] += value * np.float32(weights[k])
+        to = base + np.int64(load(places, at + k))
+        store(ring, to, load(ring, to) + value * np.float32(load(weights, origin + k)))
 
 
 @register_jitable
-def _add_row(ring, base, weights, n, value):
-    to = ring[base:]
+def _take(w, to, ring, low, high, n):
+    """Set n floats of the workspace to what has arrived, and free its two rows of the ring."""
     for j in range(n):
-        to[j] += value * np.float32(weights[j])
+        store(w, to + j, load(ring, low + j) + load(ring, high + j))
+    for j in range(n):
+        store(ring, low + j, _ZERO)
+    for j in range(n):
+        store(ring, high + j, _ZERO)
 
 
 @register_jitable
-def _send(ring, base, size, kind, at_weights, at_ints, at_places, weights, ints, places, who, what, n):
-    """Add the weights of the first n events to the ring, each at its delay from row ``base`` on."""
-    if kind == _ROWS:
-        for e in range(n):
-            i = who[e]
-            delay = ints[at_ints + i]
-            _add_row(ring, base + delay * size, weights[at_weights + i * size :], size, what[e])
+def _send(ring, base, size, of, synapses, weights, ints, places, who, what, first, stop):
+    """Add the weights of these events to the ring, each at its delay from row ``base`` on."""
+    at_weights, at_ints, at_places = load(of, synapses + 1), load(of, synapses + 2), load(of, synapses + 3)
+    if load(of, synapses) == _ROWS:
+        for e in range(first, stop):
+            i = np.int64(load(who, e))
+            to = base + load(ints, at_ints + i) * size
+            _add_row(ring, to, weights, at_weights + i * size, size, load(what, e))
         return
-    for e in range(n):
-        first, stop = ints[at_ints + who[e]], ints[at_ints + who[e] + 1]
-        _scatter(ring, base, places[at_places + first :], weights[at_weights + first :], stop - first, what[e])
+    for e in range(first, stop):
+        i = np.int64(load(who, e))
+        begin, end = load(ints, at_ints + i), load(ints, at_ints + i + 1)
+        _scatter(ring, base, places, at_places + begin, weights, at_weights + begin, end - begin, load(what, e))
 
 
 @register_jitable
-def _events(who, what, values, n):
-    """List what is not zero; returns how many there are."""
-    count = 0
-    for i in range(n):
-        value = values[i]
-        who[count], what[count] = i, value
-        count += value != _ZERO
+def _events(who, what, count, values, at, n):
+    """Append what of n values is not zero to the list of ``count`` events; returns how many there are now.
+
+    Few are: a block of them costs no more than one look.
+    """
+    whole = n // BLOCK * BLOCK
+    for begin in range(0, whole, BLOCK):
+        bits = live(values, at + begin)
+        while bits != 0:
+            i = begin + lowest(bits)
+            store(who, count, np.int32(i))
+            store(what, count, load(values, at + i))
+            count += 1
+            bits &= bits - np.uint32(1)
+    for i in range(whole, n):
+        value = load(values, at + i)
+        if value != _ZERO:
+            store(who, count, np.int32(i))
+            store(what, count, value)
+            count += 1
     return count
 
 
 def make_advance(version: int):
     """``reference.Engine.advance`` for samples first .. stop.
 
-    ``table`` [stages, fields] says where in the pools ``weights``, ``places``, ``ints`` and ``floats`` a stage's arrays
-    begin; ``rings`` and ``states`` are [samples, floats]. ``now`` [stages] are the steps that each has taken so far. ``w`` is workspace of
-    ``WORK`` floats; ``who`` and ``what`` are [2, events] for those that come to a stage and those that leave it, with room
-    for one more than there can be, and ``edges`` [2, T + 1] says which belong to a step. ``counts`` is [samples, stages].
-    ``version`` stands in the cache's key, so that nothing compiled from other sources is loaded.
+    Arrays are flat. ``table`` [stages, fields] says where in the pools ``weights``, ``places``, ``ints`` and ``floats`` a
+    stage's arrays begin; ``rings`` and ``states`` hold ``ring`` and ``parts`` floats a sample. ``now`` [stages] are the steps
+    that each has taken so far. ``w`` is workspace of ``WORK`` floats; ``who`` and ``what`` are events, [2, room], those that
+    come to a stage and those that leave it, and ``edges`` [2, steps + 1] says which belong to a step. ``counts`` is [samples,
+    end - begin]. ``currents`` are of ``more`` steps, or None. ``version`` stands in the cache's key, so that nothing compiled
+    from other sources is loaded.
     """
 
     @numba.njit(nogil=True, cache=True, error_model="numpy")
     def advance(
-        x, currents, out, counts, now, table, weights, places, ints, floats, rings, states, w, who, what, edges, begin, end,
-        first, stop,
+        x, inputs, currents, more, out, counts, now, table, weights, places, ints, floats, rings, ring_size, states, parts_size,
+        steps, batch, begin, end, w, who, what, edges, room, first, stop,
     ):  # fmt: skip
         _ = version
-        steps = x.shape[0]
-        current, fired, membrane = w[_CURRENT * ROW :], w[_FIRED * ROW :], w[_STATE * ROW :]
+        last = load(table, (end - 1) * FIELDS + _SIZE)
         for b in range(first, stop):
-            ring, state = rings[b], states[b]
             come, go = 0, 1
-            edges[come, 0] = 0
+            count = 0
+            store(edges, 0, 0)
             for t in range(steps):
-                n = edges[come, t]
-                edges[come, t + 1] = n + _events(who[come, n:], what[come, n:], x[t, b], x.shape[2])
+                count = _events(who, what, count, x, (t * batch + b) * inputs, inputs)
+                store(edges, t + 1, count)
             for s in range(begin, end):
-                of = table[s]
+                of = table[s * FIELDS : (s + 1) * FIELDS]
                 size, period, family = of[_SIZE], of[_PERIOD], of[_FAMILY]
+                is_last = s + 1 == end
                 knobs, parts = 0, 0
                 if family >= 0:
                     knobs, parts = _sizes(family)
+                state = b * parts_size + of[_STATES]
                 for k in range(knobs):
-                    _copy(w[k * ROW :], floats[of[_KNOBS] + k * size :], size)
+                    _copy(w, k * ROW, floats, of[_KNOBS] + k * size, size)
                 for k in range(parts):
-                    _copy(w[(_STATE + k) * ROW :], state[of[_STATES] + k * size :], size)
-                counts[b, s - begin] = edges[come, steps]
+                    _copy(w, (_STATE + k) * ROW, states, state + k * size, size)
+                emitted = _FIRED * ROW
+                if family < 0:
+                    emitted = _CURRENT * ROW
+                elif of[_EMITS_V] > 0:
+                    emitted = _STATE * ROW
+                comes, leaves = come * (steps + 1), go * (steps + 1)
+                counts[b * (end - begin) + s - begin] = load(edges, comes + steps) - come * room
+                rows = b * ring_size + of[_RING]
+                late_rows = b * ring_size + of[_LATE_RING]
                 slot, late_slot = now[s] % period, now[s] % of[_LATE_PERIOD]
-                edges[go, 0] = 0
+                count = go * room
+                store(edges, leaves, count)
                 for t in range(steps):
-                    base = of[_RING] + slot * size
-                    begun, ended = edges[come, t], edges[come, t + 1]
+                    base = rows + slot * size
                     _send(
-                        ring, base, size, of[_FORWARD], of[_FORWARD + 1], of[_FORWARD + 2], of[_FORWARD + 3], weights,
-                        ints, places, who[come, begun:], what[come, begun:], ended - begun,
+                        rings, base, size, of, _FORWARD, weights, ints, places, who, what, load(edges, comes + t),
+                        load(edges, comes + t + 1),
                     )  # fmt: skip
-                    _take(current, ring, base, period * size, size)
+                    _take(w, _CURRENT * ROW, rings, base, base + period * size, size)
                     if of[_SCALE] >= 0:
-                        factor = floats[of[_SCALE] :]
                         for j in range(size):
-                            current[j] *= factor[j]
+                            scaled = load(w, _CURRENT * ROW + j) * load(floats, of[_SCALE] + j)
+                            store(w, _CURRENT * ROW + j, scaled)
                     if currents is not None and s == begin:
-                        _add_row(current, 0, currents[t, b], size, _ONE)
+                        _add(w, _CURRENT * ROW, currents, (t * batch + b) * size, size)
                     if of[_LATE] >= 0:
-                        late = of[_LATE_RING] + late_slot * size
-                        _scatter(ring, late, ints[of[_LATE] :], current, size, _ONE)
-                        _take(current, ring, late, of[_LATE_PERIOD] * size, size)
+                        base_late = late_rows + late_slot * size
+                        _scatter(rings, base_late, ints, of[_LATE], w, _CURRENT * ROW, size, _ONE)
+                        _take(w, _CURRENT * ROW, rings, base_late, base_late + of[_LATE_PERIOD] * size, size)
                         late_slot = late_slot + 1 if late_slot + 1 < of[_LATE_PERIOD] else 0
                     if of[_BIAS] >= 0:
-                        _add_row(current, 0, floats[of[_BIAS] :], size, _ONE)
-                    if family < 0:
-                        emitted = current
-                    else:
+                        _add(w, _CURRENT * ROW, floats, of[_BIAS], size)
+                    if family >= 0:
                         _fire(w, size, family, of[_HARD] > 0, of[_STRICT] > 0)
-                        emitted = membrane if of[_EMITS_V] > 0 else fired
-                    n = edges[go, t]
-                    count = 0
-                    if s + 1 < end or of[_BACK] != _NONE:
-                        count = _events(who[go, n:], what[go, n:], emitted, size)
-                    edges[go, t + 1] = n + count
+                    before = count
+                    if not is_last or of[_BACK] != _NONE:
+                        count = _events(who, what, count, w, emitted, size)
+                    store(edges, leaves + t + 1, count)
                     if of[_BACK] != _NONE:
-                        _send(
-                            ring, base, size, of[_BACK], of[_BACK + 1], of[_BACK + 2], of[_BACK + 3], weights, ints,
-                            places, who[go, n:], what[go, n:], count,
-                        )  # fmt: skip
-                    if s + 1 == end:
-                        _copy(out[t, b], emitted, size)
+                        _send(rings, base, size, of, _BACK, weights, ints, places, who, what, before, count)
+                    if is_last:
+                        _copy(out, (t * batch + b) * last, w, emitted, size)
                     slot = slot + 1 if slot + 1 < period else 0
                 if currents is not None and s == begin:
-                    for t in range(steps, currents.shape[0]):
-                        to, more = ring[of[_RING] + slot * size :], currents[t, b]
+                    for t in range(steps, more):
                         for j in range(size):
-                            if of[_SCALE] < 0:
-                                to[j] += more[j]
-                            elif floats[of[_SCALE] + j] != _ZERO:
-                                to[j] += more[j] / floats[of[_SCALE] + j]
+                            to, add = rows + slot * size + j, load(currents, (t * batch + b) * size + j)
+                            if of[_SCALE] >= 0:
+                                add /= load(floats, of[_SCALE] + j)
+                            store(rings, to, load(rings, to) + add)
                         slot = slot + 1 if slot + 1 < period else 0
                 for k in range(parts):
-                    _copy(state[of[_STATES] + k * size :], w[(_STATE + k) * ROW :], size)
+                    _copy(states, state + k * size, w, (_STATE + k) * ROW, size)
                 come, go = go, come
 
     return advance

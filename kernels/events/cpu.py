@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from .._compiled import announced, version
+from .._memory import empty
 from .._threads import share
 from . import _loops
-from ._loops import FAMILIES, ROW, WORK, Field, Kind
+from ._loops import FAMILIES, FIELDS, ROW, WORK, Field, Kind
 from .network import Rows, Stage, Taps
 from .reference import Parts
 
@@ -21,7 +23,8 @@ __all__ = ["Engine"]
 _GRAIN = 200_000  # additions that pay for waking a thread (about 50 microseconds)
 _KEPT = 1 << 20  # events: larger lists are not kept from call to call
 
-_SOURCES = ["_scan._loops", "_scan._rows", *(f"{name}.reference" for name in ("lif", "cuba", "adaptive", "adaptive_late"))]
+_SOURCES = ["_scan._loops", "events._access", "_scan._rows", *(f"{name}.reference" for name in ("lif", "cuba", "adaptive", "adaptive_late"))]
+_first_unsound = _loops.first_unsound
 _advance = announced(_loops.make_advance(version(*(f"temporal.kernels.{name}" for name in _SOURCES))), "the event engine")
 
 
@@ -36,13 +39,16 @@ class Engine:
         self.stages, self.batch = tuple(stages), batch
         packed = _Packed(self.stages)
         self._table = packed.table
-        self._pools = (packed.weights, packed.places, packed.ints, packed.floats)
         self._rings = np.zeros((batch, packed.ring_size), np.float32)
         self._parts = np.zeros((batch, packed.state_size), np.float32)
+        self._flat = (
+            packed.table.reshape(-1), packed.weights, packed.places, packed.ints, packed.floats, self._rings.reshape(-1),
+            packed.ring_size, self._parts.reshape(-1), packed.state_size,
+        )  # fmt: skip
         self._now = np.zeros(len(self.stages), np.int64)  # steps taken by each
         self._scratch: list[tuple[np.ndarray, ...]] = []  # of threads that are not running
         self._widest = max(max(stage.inputs, stage.size) for stage in self.stages)
-        self._work = [len(part.weight.reshape(-1)) for stage in self.stages for part in (stage.forward,)]
+        self._work = len(packed.weights) // 16  # additions a step, where an event is one of 16
         for number, stage in enumerate(self.stages):
             if stage.cell is not None:
                 for part, rest in zip(self._cell_parts(number), stage.cell.rest, strict=True):
@@ -81,29 +87,35 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """``reference.Engine.advance``."""
         end = len(self.stages) if end is None else end
-        steps = len(x)
-        out = np.empty((steps, self.batch, self.stages[end - 1].size), np.float32)
-        counts = np.zeros((self.batch, end - begin), np.int64)
-        room = steps * self._widest + 1
+        steps, _, inputs = x.shape
+        out = empty((steps, self.batch, self.stages[end - 1].size), torch.float32).numpy()
+        counts = np.zeros(self.batch * (end - begin), np.int64)
+        room = steps * self._widest
+        more, flat = 0, None
+        if currents is not None:
+            more, flat = len(currents), currents.reshape(-1)
         arguments = (
-            x, currents, out, counts, self._now, self._table, *self._pools, self._rings, self._parts,
+            x.reshape(-1), inputs, flat, more, out.reshape(-1), counts, self._now, *self._flat, steps, self.batch, begin, end,
         )  # fmt: skip
 
         def task(first: int, stop: int) -> None:
             try:
                 scratch = self._scratch.pop()
-            except IndexError:
+            except IndexError:  # all are at work
+                scratch = None
+            if scratch is None or scratch[1].size < 2 * room or scratch[3].size < 2 * steps + 2:
                 scratch = _scratch(room, steps)
-            if scratch[1].shape[1] < room or scratch[3].shape[1] <= steps:
-                scratch = _scratch(room, steps)
-            _advance(*arguments, *scratch, begin, end, first, stop)
+            _advance(*arguments, *scratch, room, first, stop)
             if room <= _KEPT:
                 self._scratch.append(scratch)
 
-        work = steps * sum(self._work[begin:end]) // 20
-        share(task, self.batch, max(1, _GRAIN // max(1, work)))
+        share(task, self.batch, max(1, _GRAIN // max(1, steps * self._work)))
         self._now[begin:end] += steps
-        return out, counts.sum(0)
+        return out, counts.reshape(self.batch, -1).sum(0)
+
+    def first_unsound(self, x: np.ndarray) -> int:
+        """``reference.Engine.first_unsound``."""
+        return _first_unsound(x.reshape(-1).view(np.int32))
 
     def _cell_parts(self, number: int) -> list[np.ndarray]:
         """Views of the parts of a cell's state, each [B, size]."""
@@ -124,8 +136,8 @@ class Engine:
 def _scratch(room: int, steps: int) -> tuple[np.ndarray, ...]:
     """Workspace, events and their values that come and go, and where each step's begin."""
     return (
-        np.empty(WORK, np.float32), np.empty((2, room), np.int32), np.empty((2, room), np.float32),
-        np.empty((2, steps + 1), np.int64),
+        np.empty(WORK, np.float32), np.empty(2 * room, np.int32), np.empty(2 * room, np.float32),
+        np.empty(2 * steps + 2, np.int64),
     )  # fmt: skip
 
 
@@ -138,7 +150,7 @@ class _Packed:
         self._ints: list[np.ndarray] = []
         self._floats: list[np.ndarray] = []
         self.ring_size = self.state_size = 0
-        self.table = np.full((len(stages), int(Field.STATE) + 1), -1, np.int64)
+        self.table = np.full((len(stages), FIELDS), -1, np.int64)
         largest = max(2 * (stage.depth + 1) * stage.size for stage in stages)
         self._place_type = np.uint16 if largest <= 1 << 16 else np.uint32
         for row, stage in zip(self.table, stages, strict=True):

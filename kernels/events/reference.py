@@ -58,6 +58,11 @@ class Engine:
             x = _through(self.stages[number], self._states[number], x, more)
         return x, np.array(counts, np.int64)
 
+    def first_unsound(self, x: np.ndarray) -> int:
+        """The flat place of the first NaN or infinity, or -1."""
+        places = np.flatnonzero(~np.isfinite(x))
+        return int(places[0]) if len(places) else -1
+
 
 def _rest(stage: Stage, batch: int) -> Parts:
     shape = (batch, stage.size)
