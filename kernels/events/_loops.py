@@ -30,7 +30,11 @@ __all__ = ["FAMILIES", "FIELDS", "ROW", "WORK", "Field", "Kind", "first_unsound"
 
 FAMILIES = (LIF, CUBA, ADAPTIVE, ADAPTIVE_LATE)
 ROW = 16_400  # floats: a row of the workspace, one for each knob and so on; no power of two, as rows would share cache lines
-_STATE, _CURRENT, _FIRED = 12, 15, 16  # rows of the workspace; before them the knobs, at most 12, and then the state's parts
+_STATE, _CURRENT, _FIRED = (
+    12,
+    15,
+    16,
+)  # rows of the workspace; before them the knobs, at most 12, and then the state's parts
 WORK = 17 * ROW
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -203,17 +207,17 @@ def make_advance(version: int):
     """``reference.Engine.advance`` for samples first .. stop.
 
     Arrays are flat. ``table`` [stages, fields] says where in the pools ``weights``, ``places``, ``ints`` and ``floats`` a
-    stage's arrays begin; ``rings`` and ``states`` hold ``ring`` and ``parts`` floats a sample. ``now`` [stages] are the steps
-    that each has taken so far. ``w`` is workspace of ``WORK`` floats; ``who`` and ``what`` are events, [2, room], those that
-    come to a stage and those that leave it, and ``edges`` [2, steps + 1] says which belong to a step. ``counts`` is [samples,
-    end - begin]. ``currents`` are of ``more`` steps, or None. ``version`` stands in the cache's key, so that nothing compiled
-    from other sources is loaded.
+    stage's arrays begin; ``rings`` and ``states`` hold ``ring_size`` and ``state_size`` floats a sample. ``now`` [stages]
+    are the steps that each has taken so far. ``w`` is workspace of ``WORK`` floats; ``who`` and ``what`` are events, [2,
+    room], those that come to a stage and those that leave it, and ``edges`` [2, steps + 1] says which belong to a step.
+    ``counts`` is [samples, end - begin]. ``currents`` are of ``more`` steps, or None. ``version`` stands in the cache's
+    key, so that nothing compiled from other sources is loaded.
     """
 
     @numba.njit(nogil=True, cache=True, error_model="numpy")
     def advance(
-        x, inputs, currents, more, out, counts, now, table, weights, places, ints, floats, rings, ring_size, states, parts_size,
-        steps, batch, begin, end, w, who, what, edges, room, first, stop,
+        x, inputs, currents, more, out, counts, now, table, weights, places, ints, floats, rings, ring_size, states,
+        state_size, steps, batch, begin, end, w, who, what, edges, room, first, stop,
     ):  # fmt: skip
         _ = version
         last = load(table, (end - 1) * FIELDS + _SIZE)
@@ -231,7 +235,7 @@ def make_advance(version: int):
                 knobs, parts = 0, 0
                 if family >= 0:
                     knobs, parts = _sizes(family)
-                state = b * parts_size + of[_STATES]
+                state = b * state_size + of[_STATES]
                 for k in range(knobs):
                     _copy(w, k * ROW, floats, of[_KNOBS] + k * size, size)
                 for k in range(parts):

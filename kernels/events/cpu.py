@@ -23,9 +23,16 @@ __all__ = ["Engine"]
 _GRAIN = 200_000  # additions that pay for waking a thread (about 50 microseconds)
 _KEPT = 1 << 20  # events: larger lists are not kept from call to call
 
-_SOURCES = ["_scan._loops", "events._access", "_scan._rows", *(f"{name}.reference" for name in ("lif", "cuba", "adaptive", "adaptive_late"))]
+_SOURCES = [
+    "_scan._loops",
+    "events._access",
+    "_scan._rows",
+    *(f"{name}.reference" for name in ("lif", "cuba", "adaptive", "adaptive_late")),
+]
 _first_unsound = _loops.first_unsound
-_advance = announced(_loops.make_advance(version(*(f"temporal.kernels.{name}" for name in _SOURCES))), "the event engine")
+_advance = announced(
+    _loops.make_advance(version(*(f"temporal.kernels.{name}" for name in _SOURCES))), "the event engine"
+)
 
 
 class Engine:
@@ -74,7 +81,7 @@ class Engine:
         for number, (stage, state) in enumerate(zip(self.stages, states, strict=True)):
             for name, ring in (("pending", Field.RING), ("late", Field.LATE_RING)):
                 if name in state:
-                    rows = state[name].transpose(1, 0, 2).reshape(self.batch, -1)
+                    rows = state[name].transpose(1, 0, 2).reshape(self.batch, state[name].shape[0] * stage.size)
                     start = self._table[number, ring]
                     self._rings[:, start : start + rows.shape[1]] = rows
             if stage.cell is not None:
@@ -95,7 +102,8 @@ class Engine:
         if currents is not None:
             more, flat = len(currents), currents.reshape(-1)
         arguments = (
-            x.reshape(-1), inputs, flat, more, out.reshape(-1), counts, self._now, *self._flat, steps, self.batch, begin, end,
+            x.reshape(-1), inputs, flat, more, out.reshape(-1), counts, self._now, *self._flat, steps, self.batch, begin,
+            end,
         )  # fmt: skip
 
         def task(first: int, stop: int) -> None:
@@ -111,7 +119,7 @@ class Engine:
 
         share(task, self.batch, max(1, _GRAIN // max(1, steps * self._work)))
         self._now[begin:end] += steps
-        return out, counts.reshape(self.batch, -1).sum(0)
+        return out, counts.reshape(self.batch, end - begin).sum(0)
 
     def first_unsound(self, x: np.ndarray) -> int:
         """``reference.Engine.first_unsound``."""
@@ -163,7 +171,9 @@ class _Packed:
 
     def _add(self, row: np.ndarray, stage: Stage) -> None:
         if stage.size > ROW - 16:
-            raise NotImplementedError(f"events: backend 'cpu' takes stages of {ROW - 16} neurons, here are {stage.size}")
+            raise NotImplementedError(
+                f"events: backend 'cpu' takes stages of {ROW - 16} neurons, here are {stage.size}"
+            )
         row[Field.INPUTS], row[Field.SIZE] = stage.inputs, stage.size
         row[Field.PERIOD], row[Field.RING] = stage.depth + 1, self._ring((stage.depth + 1) * stage.size)
         row[Field.LATE_PERIOD] = stage.late_depth + 1
@@ -193,7 +203,11 @@ class _Packed:
         if synapses is None:
             columns[0] = Kind.NONE
         elif isinstance(synapses, Rows):
-            columns[:3] = Kind.ROWS, _append(self._weights, synapses.weight.reshape(-1)), _append(self._ints, synapses.delay)
+            columns[:3] = (
+                Kind.ROWS,
+                _append(self._weights, synapses.weight.reshape(-1)),
+                _append(self._ints, synapses.delay),
+            )
         else:
             places = (synapses.delay * size + synapses.target).astype(self._place_type)
             weights, first = _append(self._weights, synapses.weight), _append(self._ints, synapses.first)

@@ -1,4 +1,4 @@
-"""What the event engine runs: a network as a list of stages, each synapses that lead to a current and the cells it drives."""
+"""What the event engine runs: a network as stages, each of synapses that make a current and the neurons it drives."""
 
 from typing import Any, NamedTuple
 

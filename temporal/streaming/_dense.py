@@ -1,4 +1,4 @@
-"""When many inputs are active, a matrix product is faster than events: by which rule, and how a stage's currents come from one."""
+"""Where many inputs are active a matrix product is faster than events: the rule, and a stage's currents by a product."""
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ def pays(stage: Stage, steps: int, batch: int, activity: float) -> bool:
 
 
 class Product:
-    """The currents that a stage's forward synapses make of a chunk, as a matrix product; weights laid out when first asked."""
+    """The currents that a stage's forward synapses make of a chunk, as a matrix product."""
 
     def __init__(self, stage: Stage):
         forward, size = stage.forward, stage.size

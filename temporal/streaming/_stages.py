@@ -41,7 +41,9 @@ def stages_of(network: nn.Module) -> dict[str, Stage]:
     """
     for name, layer in network.named_modules():
         if isinstance(layer, BatchNorm) and layer.training:
-            raise ValueError(f"Runner: {name or 'the network'}, BatchNorm, is in training mode: call network.eval() first")
+            raise ValueError(
+                f"Runner: {name or 'the network'}, BatchNorm, is in training mode: call network.eval() first"
+            )
     whole = network if isinstance(network, nn.Sequential) else Sequential(network)
     layers = [(name, layer) for name, layer in _leaves(fold(whole)) if not isinstance(layer, _SILENT)]
     stages: dict[str, Stage] = {}
@@ -185,7 +187,8 @@ def _cell(name: str, neuron: Neuron, size: int, emits_v: bool) -> Cell:
         tensor = torch.as_tensor(value).to("cpu", torch.float32)
         if tensor.ndim > 1 or tensor.numel() not in (1, size):
             raise ValueError(
-                f"Runner: layer {name}, {neuron.owner}, has {knob} of shape {list(tensor.shape)}, but {size} currents come to it"
+                f"Runner: layer {name}, {neuron.owner}, has {knob} of shape {list(tensor.shape)}, but {size} currents "
+                "come to it"
             )
         knobs.append(_array(tensor.expand(size)))
     rest = (neuron.rest,) + (0.0,) * (len(family.state._fields) - 1)  # type: ignore[attr-defined]

@@ -3,13 +3,14 @@
 import copy
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from temporal.kernels.events import Stage, engine
+from temporal.kernels.events import engine
 from temporal.layers import Model
 from temporal.layers._protocol import call, role
 
@@ -64,7 +65,8 @@ class Runner:
         >>> from temporal.delays import DelayedLinear
         >>> from temporal.neurons import LI, LIF
         >>> from temporal.streaming import Runner
-        >>> network = temporal.Sequential(DelayedLinear(40, 64, 24).round_(), LIF(), DelayedLinear(64, 10, 24).round_(), LI())
+        >>> hidden, last = DelayedLinear(40, 64, 24).round_(), DelayedLinear(64, 10, 24).round_()
+        >>> network = temporal.Sequential(hidden, LIF(), last, LI())
         >>> runner = Runner(network)
         >>> x = (torch.rand(100, 1, 40) < 0.05).float()
         >>> for features in x:
@@ -89,9 +91,13 @@ class Runner:
         if weights not in _WEIGHTS:
             raise ValueError(f"Runner: weights={weights!r} is unknown; known: {', '.join(map(repr, _WEIGHTS))}")
         if engine == "dense" and weights != "float32":
-            raise ValueError("Runner: weights='int8' is for the event engine, the dense one has the layers' own weights")
+            raise ValueError(
+                "Runner: weights='int8' is for the event engine, the dense one has the layers' own weights"
+            )
         if readout is not None and role(readout).state is None:
-            raise TypeError(f"Runner: the readout {type(readout).__name__} takes no state, so it cannot go on from a step")
+            raise TypeError(
+                f"Runner: the readout {type(readout).__name__} takes no state, so it cannot go on from a step"
+            )
         self.engine, self.weights = engine, weights
         self._readout = copy.deepcopy(readout).eval() if readout is not None else None
         self._runs: Any = _Layers(network) if engine == "dense" else _Stages(network, engine == "auto", weights)
@@ -157,7 +163,9 @@ class Runner:
         """
         missing = [name for name in ("batch", "steps", "units") if name not in state]
         if missing:
-            raise ValueError(f"Runner.load_state_dict: the state has no {', '.join(missing)}: it is no whole state_dict")
+            raise ValueError(
+                f"Runner.load_state_dict: the state has no {', '.join(missing)}: it is no whole state_dict"
+            )
         batch = int(state["batch"])
         if batch >= 0 and not any(name.startswith(f"{self._runs.key}.") for name in state):
             raise ValueError(f"Runner.load_state_dict: the state is of the other kind of engine than {self.engine!r}")
@@ -228,8 +236,8 @@ class _Stages:
         if place >= 0:
             step, sample, unit = np.unravel_index(place, x.shape)
             raise ValueError(
-                f"Runner.{method}: NaN or infinite at step {step} of the chunk, sample {sample}, unit {unit}; nothing of it was "
-                "taken: repair it and give it again"
+                f"Runner.{method}: NaN or infinite at step {step} of the chunk, sample {sample}, unit {unit}; nothing of it "
+                "was taken: repair it and give it again"
             )
 
     def advance(self, x: np.ndarray) -> np.ndarray:
@@ -257,10 +265,14 @@ class _Stages:
             tensors = [flat[name] for name in names if not missing]
             fits = [tuple(t.shape) == part.shape for t, part in zip(tensors, stage.values(), strict=False)]
             if missing or not all(fits):
-                raise ValueError(f"Runner.load_state_dict: stage {self._names[number - 1]} does not fit: another network's state")
+                raise ValueError(
+                    f"Runner.load_state_dict: stage {self._names[number - 1]} does not fit: another network's state"
+                )
             states.append({name: tensor.numpy() for name, tensor in zip(stage, tensors, strict=True)})
         if f"{self.key}.{len(like) + 1}.0" in flat:
-            raise ValueError(f"Runner.load_state_dict: the state has more than {len(like)} stages: another network's state")
+            raise ValueError(
+                f"Runner.load_state_dict: the state has more than {len(like)} stages: another network's state"
+            )
         fresh.load(states)
         activity = flat[f"{self.key}.0"].numpy().copy()
         self._engine, self._activity = fresh, activity if len(activity) else None
@@ -288,7 +300,7 @@ class _Stages:
         """A call for the stages from one product to the next."""
         edges = sorted({0, *products, len(self._stages)})
         counts = []
-        for begin, end in zip(edges, edges[1:], strict=False):
+        for begin, end in pairwise(edges):
             if begin not in products:
                 x, seen = self._engine.advance(x, begin, end)
             else:
@@ -329,7 +341,9 @@ class _Layers:
 
     def check(self, method: str, x: np.ndarray) -> None:
         if not np.isfinite(x).all():
-            raise ValueError(f"Runner.{method}: NaN or infinite numbers came; nothing was taken: repair them and give them again")
+            raise ValueError(
+                f"Runner.{method}: NaN or infinite numbers came; nothing was taken: repair them and give them again"
+            )
 
     @torch.inference_mode()
     def advance(self, x: np.ndarray) -> Tensor:
