@@ -259,17 +259,19 @@ def make_advance(version: int):
                         load(edges, comes + t + 1),
                     )  # fmt: skip
                     _take(w, _CURRENT * ROW, rings, base, base + period * size, size)
-                    if of[_SCALE] >= 0:
-                        for j in range(size):
-                            scaled = load(w, _CURRENT * ROW + j) * load(floats, of[_SCALE] + j)
-                            store(w, _CURRENT * ROW + j, scaled)
                     if currents is not None and s == begin:
                         _add(w, _CURRENT * ROW, currents, (t * batch + b) * size, size)
+                    to_back = base
                     if of[_LATE] >= 0:
                         base_late = late_rows + late_slot * size
                         _scatter(rings, base_late, ints, of[_LATE], w, _CURRENT * ROW, size, _ONE)
                         _take(w, _CURRENT * ROW, rings, base_late, base_late + of[_LATE_PERIOD] * size, size)
+                        to_back = base_late
                         late_slot = late_slot + 1 if late_slot + 1 < of[_LATE_PERIOD] else 0
+                    if of[_SCALE] >= 0:
+                        for j in range(size):
+                            scaled = load(w, _CURRENT * ROW + j) * load(floats, of[_SCALE] + j)
+                            store(w, _CURRENT * ROW + j, scaled)
                     if of[_BIAS] >= 0:
                         _add(w, _CURRENT * ROW, floats, of[_BIAS], size)
                     if family >= 0:
@@ -279,17 +281,13 @@ def make_advance(version: int):
                         count = _events(who, what, count, w, emitted, size)
                     store(edges, leaves + t + 1, count)
                     if of[_BACK] != _NONE:
-                        _send(rings, base, size, of, _BACK, weights, ints, places, who, what, before, count)
+                        _send(rings, to_back, size, of, _BACK, weights, ints, places, who, what, before, count)
                     if is_last:
                         _copy(out, (t * batch + b) * last, w, emitted, size)
                     slot = slot + 1 if slot + 1 < period else 0
                 if currents is not None and s == begin:
                     for t in range(steps, more):
-                        for j in range(size):
-                            to, add = rows + slot * size + j, load(currents, (t * batch + b) * size + j)
-                            if of[_SCALE] >= 0:
-                                add /= load(floats, of[_SCALE] + j)
-                            store(rings, to, load(rings, to) + add)
+                        _add(rings, rows + slot * size, currents, (t * batch + b) * size, size)
                         slot = slot + 1 if slot + 1 < period else 0
                 for k in range(parts):
                     _copy(states, state + k * size, w, (_STATE + k) * ROW, size)

@@ -159,7 +159,7 @@ class _Packed:
         self._floats: list[np.ndarray] = []
         self.ring_size = self.state_size = 0
         self.table = np.full((len(stages), FIELDS), -1, np.int64)
-        largest = max(2 * (stage.depth + 1) * stage.size for stage in stages)
+        largest = max((max(stage.depth, stage.late_depth) + 1) * stage.size for stage in stages)
         self._place_type = np.uint16 if largest <= 1 << 16 else np.uint32
         for row, stage in zip(self.table, stages, strict=True):
             self._add(row, stage)

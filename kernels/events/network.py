@@ -55,12 +55,12 @@ class Stage(NamedTuple):
 
     With events (i, value) at step t, where i is the input and value 1 for a spike, a stage computes
 
-        y[t,o] = scale[o] (sum over events and synapses i -> o of w value, at t + d)
-        z[t,o] = y[t - late[o],o] + bias[o]
+        y[t,o] = sum of w value over the events at t - d that synapses i -> o with delay d led from
+        z[t,o] = scale[o] (y[t - late[o],o] + what ``back`` brings) + bias[o]
         s[t]   = cell(z[t])                          (no cell: z[t] itself)
 
     and what of s[t] is not zero are the events of the next stage. ``back`` are synapses from s to the stage's own current,
-    with delays of at least one step.
+    with delays of at least one step, to which the dendritic delays add nothing.
 
     size: outputs.
     late: None, or dendritic delays [size] in steps, int64.
@@ -78,14 +78,17 @@ class Stage(NamedTuple):
 
     @property
     def depth(self) -> int:
-        """Steps for which what was sent may still be under way: the largest delay of ``forward`` and ``back``."""
-        delays = [part.delay for part in (self.forward, self.back) if part is not None]
-        return max((int(d.max()) for d in delays if d.size), default=0)
+        """Steps for which what was sent may still be under way, up to a dendritic delay."""
+        return max(_largest(self.forward), _largest(self.back) if self.late is None else 0)
 
     @property
     def late_depth(self) -> int:
-        """The largest dendritic delay, in steps."""
-        return 0 if self.late is None or not self.late.size else int(self.late.max())
+        """Steps for which what comes to a dendritic delay, and with it what comes back, may still be under way."""
+        return 0 if self.late is None else max(int(self.late.max(initial=0)), _largest(self.back))
+
+
+def _largest(synapses: Rows | Taps | None) -> int:
+    return 0 if synapses is None else int(synapses.delay.max(initial=0))
 
 
 def taps_of(kernel: np.ndarray) -> Taps:

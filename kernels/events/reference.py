@@ -30,8 +30,8 @@ class Engine:
         self._states = [_rest(stage, batch) for stage in self.stages]
 
     def state(self) -> list[Parts]:
-        """Of each stage ``pending`` [depth, B, size] in units of the weights, ``late`` [late_depth, B, size] likewise but
-        scaled, and the parts of its cell, by their names, [B, size]; all float32 and independent of the engine."""
+        """Of each stage ``pending`` [depth, B, size] and ``late`` [late_depth, B, size], in units of the weights, and the
+        parts of its cell, by their names, [B, size]; all float32 and independent of the engine."""
         return [{name: part.copy() for name, part in state.items()} for state in self._states]
 
     def load(self, states: Sequence[Parts]) -> None:
@@ -46,8 +46,8 @@ class Engine:
         Args:
             x: what comes to the first of them [T, B, inputs], float32; what is zero is no event.
             begin, end: a range of the stages, all by default.
-            currents: [T + depth, B, size], float32: more current for the first of them, beside what x brings, at these steps
-                and, from T on, at those to come.
+            currents: [T + depth, B, size] or of fewer steps, but T, float32: what else comes to y of the first of them, in
+                units of the weights, at these steps and, from T on, at those to come.
         Returns:
             What the last of them emits, [T, B, size], float32; how many events came to each, [end - begin], int64.
         """
@@ -83,24 +83,25 @@ def _through(stage: Stage, state: Parts, x: np.ndarray, currents: np.ndarray | N
     for t in range(len(x)):
         _send(under_way, stage.forward, x[t])
         current = under_way[0].copy()
-        if stage.scale is not None:
-            current *= stage.scale
         if currents is not None:
             current += currents[t]
         if stage.late is not None and arriving is not None:
             for o, delay in enumerate(stage.late):
                 arriving[delay, :, o] += current[:, o]
             current = arriving[0].copy()
-            arriving = np.concatenate([arriving[1:], row])
+        if stage.scale is not None:
+            current *= stage.scale
         if stage.bias is not None:
             current += stage.bias
         y[t] = current if stage.cell is None else _fire(stage.cell, state, current)
         if stage.back is not None:
-            _send(under_way, stage.back, y[t])
+            _send(under_way if arriving is None else arriving, stage.back, y[t])
+        if arriving is not None:
+            arriving = np.concatenate([arriving[1:], row])
         under_way = np.concatenate([under_way[1:], row])
     if currents is not None:
         rest = currents[len(x) :]
-        under_way[: len(rest)] += rest if stage.scale is None else rest / stage.scale
+        under_way[: len(rest)] += rest
     state["pending"] = under_way[:-1]
     if arriving is not None:
         state["late"] = arriving[:-1]

@@ -37,24 +37,23 @@ def pays(stage: Stage, steps: int, batch: int, activity: float) -> bool:
 
 
 class Product:
-    """The currents that a stage's forward synapses make of a chunk, as a matrix product."""
+    """What a stage's forward synapses make of a chunk, as a matrix product, in units of the weights."""
 
     def __init__(self, stage: Stage):
         forward, size = stage.forward, stage.size
         self.depth = int(forward.delay.max()) if forward.delay.size else 0
-        scale = np.ones(size, np.float32) if stage.scale is None else stage.scale
         self._delay: np.ndarray | None = None
         if isinstance(forward, Rows):
             self._delay = forward.delay
-            self._weight = torch.from_numpy(forward.weight * scale)
+            self._weight = torch.from_numpy(forward.weight.astype(np.float32))
         else:
             kernel = np.zeros((size, stage.inputs, self.depth + 1), np.float32)
             source = np.repeat(np.arange(stage.inputs), np.diff(forward.first))
-            np.add.at(kernel, (forward.target, source, forward.delay), forward.weight * scale[forward.target])
+            np.add.at(kernel, (forward.target, source, forward.delay), forward.weight)
             self._weight = torch.from_numpy(kernel)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """x: [T, B, inputs].  Returns [T + depth, B, size]: also what is still under way after the last step."""
+        """x: [T, B, inputs].  Returns [T + depth, B, size]: with what is still under way after the last step."""
         steps, batch, inputs = x.shape
         given = torch.from_numpy(x)
         with torch.inference_mode():

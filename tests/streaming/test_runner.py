@@ -119,6 +119,16 @@ def test_equal_whichever_layers_are_products(network_and_units, cuts, products):
     torch.testing.assert_close(in_chunks(runs, x, cuts), whole(network, x), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("neuron", sorted(NEURONS))
+@pytest.mark.parametrize("synapses", sorted(SYNAPSES))
+def test_every_neuron_behind_every_kind_of_synapses(synapses, neuron):
+    torch.manual_seed(2)
+    network = on_the_grid(temporal.Sequential(SYNAPSES[synapses](6, 7, 4), NEURONS[neuron](7)))
+    x = (torch.rand(30, 2, 6) < 0.4).float()
+    for engine in ("event", "dense"):
+        torch.testing.assert_close(in_chunks(Runner(network, engine), x, [1, 9]), whole(network, x), rtol=0, atol=0)
+
+
 def test_the_networks_of_these_tests_fire():
     """All neurons, some of the time: else equality would say nothing."""
     for name, make in NEURONS.items():
@@ -301,7 +311,7 @@ def test_what_is_wrong_is_said():
         (ValueError, r"sigma=3.*round_\(\)", lambda: Runner(temporal.Sequential(DelayedLinear(2, 3, 6)))),
         (ValueError, "training mode", lambda: Runner(batch_normalised().train())),
         (ValueError, "takes 4 inputs, but 3 come", lambda: Runner(temporal.Sequential(nn.Linear(2, 3), nn.Linear(4, 3)))),
-        (ValueError, r"decay of shape \[4\], but 3", lambda: Runner(temporal.Sequential(nn.Linear(2, 3), LIF(torch.ones(4) + 1)))),
+        (ValueError, r"decay of shape \[4\], but 3", lambda: Runner(nn.Sequential(nn.Linear(2, 3), LIF(torch.ones(4) + 1)))),
         (ValueError, "size=4, but 3", lambda: Runner(temporal.Sequential(nn.Linear(2, 3), Recurrent(LIF(), 4)))),
         (ValueError, "how many neurons", lambda: Runner(temporal.Sequential(LIF()))),
         (ValueError, "no layer", lambda: Runner(temporal.Sequential(temporal.Dropout(0.1)))),
