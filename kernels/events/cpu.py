@@ -56,10 +56,7 @@ class Engine:
         self._scratch: list[tuple[np.ndarray, ...]] = []  # of threads that are not running
         self._widest = max(max(stage.inputs, stage.size) for stage in self.stages)
         self._work = len(packed.weights) // 16  # additions a step, where an event is one of 16
-        for number, stage in enumerate(self.stages):
-            if stage.cell is not None:
-                for part, rest in zip(self._cell_parts(number), stage.cell.rest, strict=True):
-                    part[:] = rest
+        self.clear()
 
     def state(self) -> list[Parts]:
         """``reference.Engine.state``."""
@@ -73,6 +70,15 @@ class Engine:
                 state |= {name: part.copy() for name, part in zip(names, self._cell_parts(number), strict=True)}
             states.append(state)
         return states
+
+    def clear(self) -> None:
+        """``reference.Engine.clear``."""
+        self._now[:] = 0
+        self._rings[:] = 0
+        for number, stage in enumerate(self.stages):
+            if stage.cell is not None:
+                for part, rest in zip(self._cell_parts(number), stage.cell.rest, strict=True):
+                    part[:] = rest
 
     def load(self, states: Sequence[Parts]) -> None:
         """``reference.Engine.load``."""

@@ -34,6 +34,10 @@ class Engine:
         parts of its cell, by their names, [B, size]; all float32 and independent of the engine."""
         return [{name: part.copy() for name, part in state.items()} for state in self._states]
 
+    def clear(self) -> None:
+        """Back to rest."""
+        self._states = [_rest(stage, self.batch) for stage in self.stages]
+
     def load(self, states: Sequence[Parts]) -> None:
         """Take over what ``state`` gave."""
         self._states = [{name: part.copy() for name, part in state.items()} for state in states]

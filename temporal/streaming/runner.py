@@ -221,8 +221,11 @@ class _Stages:
         self._may_multiply = may_multiply
         self._products: dict[int, Product] = {}
 
-    def reset(self) -> None:
         self._engine: Any = None
+
+    def reset(self) -> None:
+        if self._engine is not None:
+            self._engine.clear()
         self._activity: np.ndarray | None = None
 
     def activity(self) -> dict[str, float]:
@@ -230,7 +233,7 @@ class _Stages:
 
     def check(self, method: str, x: np.ndarray) -> None:
         """Refuse what is not finite."""
-        if self._engine is None:
+        if self._engine is None or self._engine.batch != x.shape[1]:
             self._engine = engine(self._stages, x.shape[1])
         place = self._engine.first_unsound(x)
         if place >= 0:
@@ -246,7 +249,7 @@ class _Stages:
         return np.concatenate([self._advance(x[k : k + self._piece]) for k in range(0, len(x), self._piece)])
 
     def state(self) -> Any:
-        if self._engine is None:
+        if self._engine is None:  # nothing came yet
             return None
         activity = torch.zeros(0) if self._activity is None else torch.from_numpy(self._activity.copy())
         parts = [tuple(map(torch.from_numpy, stage.values())) for stage in self._engine.state()]
