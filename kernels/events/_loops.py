@@ -8,8 +8,8 @@ A ring has 2 (depth + 1) rows of ``size`` floats. What is sent at step t with de
 no synapse needs to wrap around; so what arrives at step t lies in two rows, t % (depth + 1) and depth + 1 rows further.
 """
 
-# numba gives an intrinsic its context, which mypy does not see.
-# mypy: disable-error-code="call-arg"
+# numba gives a function that it compiles its context, and a variable its type: mypy sees neither.
+# mypy: disable-error-code="call-arg, var-annotated"
 
 from enum import IntEnum
 

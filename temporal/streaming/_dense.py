@@ -8,32 +8,39 @@ from temporal.kernels.events import Rows, Stage
 
 __all__ = ["Product", "pays"]
 
-# Nanoseconds, measured by `temporal bench events` on one core of an EPYC with AVX-512: an addition of the event engine, one
-# after the other for synapses with delays of their own, side by side for rows; a multiplication with addition of a product,
-# of at least so many rows.
-_TAP, _ROW, _PRODUCT = 0.33, 0.04, 0.01
-_ROWS = 64
+# Nanoseconds on one core of an EPYC with AVX-512, measured with 256 inputs and outputs, 3200 steps of samples: an event; its
+# additions, one after the other where synapses have delays of their own, else side by side; a multiplication with addition
+# of a convolution, of a plain product, and of one whose inputs are shifted first, by axonal delays.
+_EVENT, _TAP, _ROW = 4.0, 0.31, 0.045
+_CONVOLUTION, _PLAIN, _SHIFTED = 0.0086, 0.019, 0.045
+_STEPS = 64  # of all samples together, below which a product is slower a step
 
 
 def pays(stage: Stage, steps: int, batch: int, activity: float) -> bool:
     """Whether a product is the faster way to a stage's currents.
 
     Events cost an addition for every synapse of every active input; a product one for every pair and lag of every step, and
-    of the steps behind the last that what was sent still reaches. So with 25 lags the break-even lies near 70 % of active
-    inputs, without delays near 25 %; a single step never pays.
+    of the steps behind the last that what was sent still reaches. With 256 inputs and outputs and chunks of 100 steps the
+    break-even lies near 80 % of active inputs with 25 lags, 90 % with axonal delays, 33 % without; a single step never pays.
 
     Args:
         stage: what is computed.
         steps, batch: of the chunk.
         activity: share of its inputs that are not zero.
     """
-    if steps * batch < _ROWS:
+    if steps * batch < _STEPS:
         return False
-    forward = stage.forward
-    depth = int(forward.delay.max()) if forward.delay.size else 0
-    lags = 1 if isinstance(forward, Rows) else depth + 1
-    events = activity * forward.weight.size * (_ROW if isinstance(forward, Rows) else _TAP)
-    return stage.inputs * stage.size * lags * (steps + depth) / steps * _PRODUCT < events
+    forward, depth = stage.forward, _depth(stage)
+    if isinstance(forward, Rows):
+        addition, lags, product = _ROW, 1, _SHIFTED if depth else _PLAIN
+    else:
+        addition, lags, product = _TAP, depth + 1, _CONVOLUTION
+    events = activity * (stage.inputs * _EVENT + forward.weight.size * addition)
+    return stage.inputs * stage.size * lags * (steps + depth) / steps * product < events
+
+
+def _depth(stage: Stage) -> int:
+    return int(stage.forward.delay.max(initial=0))
 
 
 class Product:
@@ -41,7 +48,7 @@ class Product:
 
     def __init__(self, stage: Stage):
         forward, size = stage.forward, stage.size
-        self.depth = int(forward.delay.max()) if forward.delay.size else 0
+        self.depth = _depth(stage)
         self._delay: np.ndarray | None = None
         if isinstance(forward, Rows):
             self._delay = forward.delay

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from temporal.delays import DelayedLinear
+from temporal.kernels.delayed import delayed_product
 from temporal.kernels.events import engine
 from temporal.layers import Model
 from temporal.layers._protocol import call, role
@@ -45,7 +47,7 @@ class Runner:
         network: a layer or a ``temporal.Sequential`` of them: ``DelayedLinear`` with rounded delays, ``nn.Linear``,
             ``BatchNorm``, dropout, the neurons of :mod:`temporal.neurons` and ``Recurrent`` around them.
         engine: "event", float32 on the CPU; "auto", the same, but layers many of whose inputs are active compute a chunk's
-            currents as a product, by a measured rule: from about 70 % on with 25 lags of delay, 25 % without delays, and
+            currents as a product, by a measured rule: from about 80 % on with 25 lags of delay, 33 % without delays, and
             never in a single step; "dense", the network's own layers, whatever they are, in their dtype and on their
             device. The states of "auto" and "event" are the same.
         weights: "float32", or "int8" with a scale for each neuron: a quarter of the memory, not for "dense".
@@ -329,7 +331,7 @@ class _Layers:
     inputs = None
 
     def __init__(self, network: nn.Module):
-        self._network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._network = _prepared(copy.deepcopy(network).eval().requires_grad_(False))
         self._role = role(self._network)
         first = next((p for p in [*network.parameters(), *network.buffers()] if p.is_floating_point()), torch.zeros(0))
         self._like = first.detach().new_zeros(0)
@@ -367,6 +369,31 @@ class _Layers:
             self._state = rebuild(self.key, flat, like, same_shape=True, device=self._like.device)
         except ValueError as problem:
             raise ValueError(str(problem).replace("Stream.", "Runner.")) from None
+
+
+class _Prepared(nn.Module):
+    """A layer of delayed synapses with the kernel that it has, which it would make anew at every step."""
+
+    def __init__(self, layer: DelayedLinear):
+        super().__init__()
+        self.layer, self.kernel = layer, layer.effective_kernel()
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if state is None:
+            state = x.new_zeros(self.layer.max_delay, x.shape[1], self.layer.in_features)
+        history = torch.cat([state, x])
+        return delayed_product(history, self.kernel, self.layer.bias), history[len(x) :].clone()
+
+
+def _prepared(network: nn.Module) -> nn.Module:
+    """Of axons and dendrites the layer itself is the faster one."""
+    if isinstance(network, DelayedLinear):
+        return network if network.per in ("axon", "dendrite") else _Prepared(network)
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, DelayedLinear) and layer.per not in ("axon", "dendrite"):
+                parent._modules[name] = _Prepared(layer)
+    return network
 
 
 def _checked(method: str, given: Any, axes: int, dtype: type[np.floating]) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import copy
 import io
+import statistics
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -12,12 +14,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 import temporal
+from temporal.benchmarks.groups import events
 from temporal.delays import DelayedLinear
 from temporal.kernels import use
 from temporal.layers import LastStep, MaxOverTime, SumSoftmax, fold
 from temporal.neurons import ALIF, IF, LI, LIF, AdLIF, CubaLIF, ParametricLIF, Recurrent
 from temporal.neurons.functional import lif
 from temporal.streaming import Runner, runner
+from temporal.streaming._dense import pays
+from temporal.streaming._stages import stages_of
 
 ENGINES = ("event", "auto", "dense")
 
@@ -386,6 +391,40 @@ def test_the_activity_decides_by_the_rule():
     for features in torch.ones(50, 1, 64):
         runs.step(features)
     assert not runs._runs._products, "a single step never pays"
+
+
+@pytest.mark.parametrize(
+    ("layer", "break_even"),
+    [
+        (DelayedLinear(256, 256, 24).round_(), 0.8),
+        (DelayedLinear(256, 256, 24, per="axon").round_(), 0.9),
+        (DelayedLinear(256, 256, 24, per="dendrite").round_(), 0.33),
+        (nn.Linear(256, 256), 0.33),
+    ],
+    ids=["synapse", "axon", "dendrite", "linear"],
+)
+def test_the_rule_is_the_one_that_is_written(layer, break_even):
+    (stage,) = stages_of(layer).values()
+    assert not pays(stage, 100, 32, break_even - 0.05) and pays(stage, 100, 32, break_even + 0.06)
+    assert not pays(stage, 1, 32, 1.0)
+
+
+@pytest.mark.slow
+def test_a_step_takes_at_most_50_microseconds():
+    """700-256-256-20 at 2 to 5 % activity, one sample, one thread: 13 to 23 measured."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        runs = Runner(events._network((700, 256, 256, 20)))
+        seconds = []
+        for features in (torch.rand(3000, 1, 700) < 0.03).float():
+            start = time.perf_counter()
+            runs.step(features)
+            seconds.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    assert 0.01 < runs.activity["2"] < 0.2
+    assert statistics.median(seconds[500:]) < 50e-6
 
 
 def test_a_long_run_goes_in_pieces(monkeypatch):

@@ -2,8 +2,8 @@
 
 Layer: 256 inputs, 256 outputs, delays of 0 to 24 steps, one a synapse, no neurons; chunks of 100 steps from rest. The peer
 is ``F.conv1d`` with the kernel of 25 taps, on inputs laid out and padded for it beforehand, whose time does not depend on
-the spikes. "auto" is what a ``Runner`` chooses by itself. Weights lie on a grid of 2^-10, so every sum is exact in any order,
-and all must be equal.
+the spikes. "auto" is what a ``Runner`` chooses by itself. Weights lie on a grid of 2^-10, so every sum is exact in any
+order, and all must be equal.
 
 Step: 700-256-256-20, delays as above, LIF, a leaky readout, one sample, one thread, each step a call of its own.
 SpikingJelly's neurons in single-step mode stand behind synapses that gather one tap each from a history, which in torch is
@@ -129,8 +129,10 @@ def _network(sizes: tuple[int, ...]) -> Sequential:
 
 @torch.no_grad()
 def _on_the_grid(layer: DelayedLinear) -> DelayedLinear:
-    """Weights between -1/32 and 3/32, on a grid of 2^-10; a few of 256 inputs at once make a neuron fire."""
-    layer.weight.copy_((torch.rand_like(layer.weight) * 128 - 32).round() / 1024)
+    """Weights on a grid of 2^-10, so large that neurons answer to some 5 % of active inputs with about as many spikes."""
+    active = 0.05 * layer.in_features
+    weight = (torch.rand_like(layer.weight) * 2 - 1) * 0.6 / active**0.5 + 0.35 / active
+    layer.weight.copy_((weight * 1024).round() / 1024)
     return layer
 
 
@@ -149,7 +151,7 @@ def _jelly(network: Sequential, x: Tensor) -> Callable[[], Tensor]:
 
     parts = []
     for place in range(0, len(network), 2):
-        layer = network[place]
+        layer: Any = network[place]
         lags, inputs = layer.delay.detach().long(), torch.arange(layer.in_features)
         spikes = place + 2 < len(network)
         node = LIFNode(tau=TAU, decay_input=False, step_mode="s", v_threshold=1.0 if spikes else float("inf"))
