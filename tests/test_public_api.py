@@ -26,7 +26,8 @@ PUBLIC = {
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
     "temporal.frontends": """
-        AmplitudeToDB Chain Cochlea Deltas Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson STFT
+        AmplitudeToDB CQT Chain Cochlea Deltas Gammatonegram InvertibleCQT LEAF Latency LevelCrossing Log MFCC MelSpectrogram
+        Normalize PCEN Poisson STFT SincConv VQT
     """,
     "temporal.kernels": "empty_cache use",
     "temporal.layers": """

@@ -1,7 +1,7 @@
 """What is compared: a case, its contenders, and the least that any of them must do."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Case", "Floor"]
@@ -45,6 +45,9 @@ class Case:
         default_allocator: contenders that are measured a second time, in a process with the allocator as it comes.
         memory: also show the peak memory of each contender, which is measured in a fresh process of its own.
         sweep: this case is a point of the line that bears its name: the axis' label, and where on it.
+        excused: contenders that compute something else and are timed all the same, whatever their error; and what it is.
+            The table shows the error, and says so.
+        each: every call is timed by itself, for the 99th percentile: of a stream, whose next chunk cannot wait.
     Raises:
         ValueError: a name that is not among the contenders, nothing to count.
 
@@ -73,9 +76,11 @@ class Case:
     default_allocator: tuple[str, ...] = ()
     memory: bool = False
     sweep: tuple[str, float] | None = None
+    excused: Mapping[str, str] = field(default_factory=dict)
+    each: bool = False
 
     def __post_init__(self) -> None:
-        for name in (self.baseline, *self.default_allocator):
+        for name in (self.baseline, *self.default_allocator, *self.excused):
             if name not in self.contenders:
                 raise ValueError(f"Case {self.name!r}: {name!r} is not a contender; there are {list(self.contenders)}")
         if self.items < 1 or self.bytes + self.flops < 1:

@@ -30,7 +30,9 @@ RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536
 
 _ASSUMED_CACHE = 32 << 20  # where the system does not say
 _CACHES_PER_BUFFER = 4
-_PEERS = ("torch", "numpy", "numba", "triton", "spikingjelly", "snntorch")
+_PEERS = (
+    "torch", "numpy", "numba", "triton", "spikingjelly", "snntorch", "torchaudio", "librosa", "nnAudio", "nnAudio2"
+)  # fmt: skip
 
 try:
     import resource

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from ._case import Case
@@ -53,7 +54,8 @@ class Row:
     ``status`` is "ok", "not installed", "wrong" (it failed the exactness check) or "failed" (it raised); all but the
     first have no times. ``seconds`` is of one call, ``ratio`` how many times faster than the baseline (round by round),
     ``page_faults`` the median a call, ``times_floor`` the median time over the floor's, ``peak_bytes`` the peak memory of a
-    call over that before it, where the case asks for it and the system tells.
+    call over that before it, where the case asks for it and the system tells. ``late`` is the 99th percentile of single
+    calls, where each is timed. ``message`` says what is wrong, or, of a row that is "ok", what other thing it computes.
     """
 
     contender: str
@@ -69,6 +71,7 @@ class Row:
     flops_per_second: float | None = None
     page_faults: float | None = None
     peak_bytes: int | None = None
+    late: float | None = None
 
 
 @dataclass
@@ -89,6 +92,7 @@ class CaseResult:
     default_allocator: tuple[str, ...]
     memory: bool
     sweep: tuple[str, float] | None
+    each: bool = False
     floor: str | None = None
     floor_seconds: Spread | None = None  # of the unavoidable work
     rows: list[Row] = field(default_factory=list)
@@ -98,6 +102,7 @@ class CaseResult:
 class _Sample:
     seconds: float  # of one call
     faults: float
+    single: tuple[float, ...] = ()  # of each call, where it counts
 
 
 def measure(
@@ -116,7 +121,7 @@ def measure(
     calls: dict[Any, Callable[[], Any]] = {name: chosen[name] for name, row in rows.items() if row.status == "ok"}  # type: ignore[misc]
     if case.floor is not None and calls:
         calls[_FLOOR] = case.floor.run
-    samples = _alternate(calls, pace or Pace())
+    samples = _alternate(calls, pace or Pace(), case.each)
     for name, row in rows.items():
         if row.status == "ok":  # a kernel that reuses memory may be right the first time only
             again = _checked(case, name, chosen[name], allocator)
@@ -146,7 +151,7 @@ def measure_memory(case: Case, name: str) -> int | None:
 
 _SHARED = (
     "name", "scope", "shape", "dtype", "density", "items", "item", "bytes", "flops", "baseline", "tolerance",
-    "default_allocator", "memory", "sweep",
+    "default_allocator", "memory", "sweep", "each",
 )  # fmt: skip
 
 
@@ -158,13 +163,15 @@ def _checked(case: Case, name: str, call: Callable[[], Any] | None, allocator: s
     except Exception as problem:  # of a peer in another version, say: it loses its row, the others stay
         said = str(problem).strip().partition("\n")[0]
         return Row(name, "failed", allocator, message=f"{type(problem).__name__}: {said}")
+    if name in case.excused and math.isfinite(error):
+        return Row(name, "ok", allocator, error, message=case.excused[name])
     if not error <= case.tolerance:  # so written for an error that is NaN
         shown = error if math.isfinite(error) else None  # JSON has no NaN
         return Row(name, "wrong", allocator, shown, f"error {error:.3g} is above {case.tolerance:.3g}")
     return Row(name, "ok", allocator, error)
 
 
-def _alternate(calls: Mapping[Any, Callable[[], Any]], pace: Pace) -> dict[Any, list[_Sample]]:
+def _alternate(calls: Mapping[Any, Callable[[], Any]], pace: Pace, each: bool = False) -> dict[Any, list[_Sample]]:
     """Rounds of A B C A B C ..., so that whatever else the machine does meets all of them alike."""
     repeats = {name: _repeats(call, pace) for name, call in calls.items()}
     samples: dict[Any, list[_Sample]] = {name: [] for name in calls}
@@ -176,7 +183,7 @@ def _alternate(calls: Mapping[Any, Callable[[], Any]], pace: Pace) -> dict[Any, 
         while done < pace.least or (done < pace.most and time.perf_counter() - started < pace.seconds):
             gc.collect()
             for name, call in calls.items():
-                samples[name].append(_sample(call, repeats[name]))
+                samples[name].append(_each(call, repeats[name]) if each else _sample(call, repeats[name]))
             done += 1
     finally:
         gc.unfreeze()
@@ -199,9 +206,20 @@ def _sample(call: Callable[[], Any], repeats: int) -> _Sample:
     return _Sample(seconds / repeats, (page_faults() - faults) / repeats)
 
 
+def _each(call: Callable[[], Any], repeats: int) -> _Sample:
+    faults, marks = page_faults(), [time.perf_counter()]
+    for _ in range(repeats):
+        call()
+        marks.append(time.perf_counter())
+    single = tuple(after - before for before, after in pairwise(marks))
+    return _Sample(statistics.median(single), (page_faults() - faults) / repeats, single)
+
+
 def _fill(row: Row, result: CaseResult, samples: Mapping[Any, list[_Sample]]) -> None:
     own = [sample.seconds for sample in samples[row.contender]]
     row.rounds, row.seconds = len(own), Spread.of(own)
+    single = [seconds for sample in samples[row.contender] for seconds in sample.single]
+    row.late = statistics.quantiles(single, n=100, method="inclusive")[-1] if len(single) > 1 else None
     row.page_faults = statistics.median(sample.faults for sample in samples[row.contender])
     if any(other.contender == result.baseline and other.status == "ok" for other in result.rows):
         baseline = [sample.seconds for sample in samples[result.baseline]]

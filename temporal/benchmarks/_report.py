@@ -25,6 +25,7 @@ its result passed the exactness check in the same process, and its row shows the
 - Time: the median of one call, its middle half in brackets, then the smallest and the largest.
 - Times faster: the baseline's time over this one's, round by round; below 1 it is slower.
 - Floor: the unavoidable work alone, on this machine in the same run; times floor says how far from it a contender is.
+- A star beside an error: a contender that computes something else; a line below the table says what.
 - Page faults: pages mapped afresh, a call. The allocator (glibc) is told to keep its memory, except in the rows that say
   "default allocator".
 """
@@ -43,7 +44,7 @@ def show(result: GroupResult, console: Console | None = None) -> None:
         for row in case.rows:
             table.add_row(*(escape(cell) for cell in _cells(row, case)))
         console.print(table)
-        for text in _overhead(result, case):
+        for text in (*_excuses(case), *_overhead(result, case)):
             console.print(text, markup=False, soft_wrap=True)
     if result.quick:
         console.print("\n--quick: tiny sizes and two rounds; these times say nothing.", markup=False)
@@ -87,7 +88,7 @@ def _section(result: GroupResult) -> str:
         columns = _columns(case)
         lines += ["", f"### {_heading(case)}", "", _floor(case), "", _line(columns), _line(["---"] * len(columns))]
         lines += [_line(_cells(row, case)) for row in case.rows]
-        lines += [part for text in _overhead(result, case) for part in ("", text)]
+        lines += [part for text in (*_excuses(case), *_overhead(result, case)) for part in ("", text)]
     return "\n".join(lines)
 
 
@@ -128,6 +129,15 @@ def _floor(case: CaseResult) -> str:
     return text
 
 
+def _excuses(case: CaseResult) -> list[str]:
+    """What those compute that were timed in spite of their error; one line for those with the same reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in case.rows:
+        if row.status == "ok" and row.message and row.contender not in reasons.setdefault(row.message, []):
+            reasons[row.message].append(row.contender)
+    return [f"* {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+
+
 def _overhead(result: GroupResult, last: CaseResult) -> list[str]:
     """After the last case of a line that starts at 1: what a call costs before its first step, or other unit."""
     line = [case for case in result.cases if case.sweep and last.sweep and case.name == last.name]
@@ -149,13 +159,14 @@ def _overhead(result: GroupResult, last: CaseResult) -> list[str]:
 def _columns(case: CaseResult) -> list[str]:
     faster = f"times faster than {case.baseline}"
     times = ["time", "least..most", f"ns a {case.item}", faster, "times floor"]
+    late = ["99 % within"] if case.each else []
     memory = [f"peak memory (of {case.baseline}'s)"] if case.memory else []
-    return ["contender", "error", *times, "GB/s", "page faults", "rounds", *memory]
+    return ["contender", "error", *times, "GB/s", "page faults", "rounds", *late, *memory]
 
 
 def _cells(row: Row, case: CaseResult) -> list[str]:
     name = row.contender if row.allocator == "pinned" else f"{row.contender}, {row.allocator} allocator"
-    error = "" if row.error is None else f"{row.error:.1e}" if row.error else "0"
+    error = _error(row)
     if row.seconds is None:
         told = row.status if error or not row.message else f"{row.status}: {row.message}"
         return [name, error, told, *[""] * (len(_columns(case)) - 3)]
@@ -171,8 +182,16 @@ def _cells(row: Row, case: CaseResult) -> list[str]:
         "" if row.bytes_per_second is None else f"{row.bytes_per_second / 1e9:.3g}",
         "" if row.page_faults is None else f"{row.page_faults:.0f}",
         str(row.rounds),
+        *([time_text(row.late) if row.late else ""] if case.each else []),
         *([_memory(row, case)] if case.memory else []),
     ]
+
+
+def _error(row: Row) -> str:
+    """A star marks another definition, or a mistake: the line below the table says which."""
+    if row.error is None:
+        return ""
+    return (f"{row.error:.1e}" if row.error else "0") + (" *" if row.status == "ok" and row.message else "")
 
 
 def _memory(row: Row, case: CaseResult) -> str:

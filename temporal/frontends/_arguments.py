@@ -3,14 +3,14 @@
 import difflib
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["choice", "positive_int", "read_frames", "read_waveform", "real", "working_dtype"]
+__all__ = ["check_trainable", "choice", "positive_int", "read_frames", "read_waveform", "real", "working_dtype"]
 
 _FULL_SCALE = {torch.int8: "128", torch.int16: "32768", torch.int32: "2147483648", torch.int64: "9223372036854775808"}
 
@@ -53,6 +53,13 @@ def choice(owner: str, name: str, value: Any, allowed: Iterable[str]) -> str:
     raise ValueError(f"{owner}: {name}={value!r} is unknown; {hint}there are {', '.join(map(repr, allowed))}")
 
 
+def check_trainable(owner: str, trainable: Any, learnable: Collection[str]) -> tuple[str, ...]:
+    """Names of what learns, among those that can."""
+    if isinstance(trainable, str):
+        raise TypeError(f"{owner}: trainable={trainable!r} is a string; give a tuple of names, ({trainable!r},)")
+    return tuple(choice(owner, "trainable", name, learnable) for name in trainable)
+
+
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
     """Spectra are float64 for float64 input and float32 for everything else, half precision included."""
     return torch.float64 if dtype is torch.float64 else torch.float32
@@ -69,6 +76,8 @@ def read_frames(owner: str, frames: Any) -> Tensor:
 
 
 def _read(owner: str, value: Any, what: str, axes: tuple[str, ...]) -> Tensor:
+    if isinstance(value, Tensor) and value.dtype is torch.float32 and value.dim() >= len(axes):
+        return value  # at once, for streams
     if not isinstance(value, Tensor):
         raise TypeError(f"{owner}: the {what} came as {type(value).__name__}; give a tensor (torch.as_tensor)")
     if value.is_complex():

@@ -1,14 +1,16 @@
 """How a signal is cut into overlapping windows: whole, or chunk by chunk with the same windows."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from ._arguments import choice
 
-__all__ = ["Framing", "FramingState", "check_count"]
+__all__ = ["Count", "Framing", "FramingState", "check_count"]
+
+Count = TypeVar("Count", int, Tensor)  # of samples or frames: a number gives a number, a tensor a tensor
 
 
 class FramingState(NamedTuple):
@@ -42,7 +44,7 @@ class Framing:
         """Window t is complete when `t * hop_length + latency` samples have been read."""
         return self.n_fft - self.pad
 
-    def count(self, samples: int | Tensor) -> int | Tensor:
+    def count(self, samples: Count) -> Count:
         """The number of windows in a signal of so many samples."""
         samples = check_count(self.owner, samples)
         # One window more than there are hops after the first; a signal too short for one window counts as -1 hops.
@@ -51,19 +53,16 @@ class Framing:
             return 1 + torch.div(samples - spare, self.hop_length, rounding_mode="floor").clamp_min(-1)
         return 1 + max(-1, (samples - spare) // self.hop_length)
 
-    def whole(self, wave: Tensor) -> Tensor:
-        """[..., samples] -> [..., windows, n_fft], a view of the padded signal."""
+    def whole(self, wave: Tensor) -> tuple[Tensor, int, int]:
+        """The stretch of signal that the windows are cut from, and the zeros that continue it to the left and right."""
         self._check_length(wave.shape[-1])
-        if self.pad:
-            if self.pad_mode == "reflect":
-                # Not torch's reflect padding: on CUDA its backward pass adds in an order that changes from run to run.
-                wave = torch.cat((self._reflect_left(wave), wave, self._reflect_right(wave)), -1)
-            else:
-                wave = torch.nn.functional.pad(wave, (self.pad, self.pad))
-        return self._cut(wave)
+        if self._reflects:
+            # Not torch's reflect padding: on CUDA its backward pass adds in an order that changes from run to run.
+            return torch.cat((self._reflect_left(wave), wave, self._reflect_right(wave)), -1), 0, 0
+        return wave, self.pad, self.pad
 
     def stream(self, chunk: Tensor, state: FramingState | None) -> tuple[Tensor, FramingState]:
-        """The windows that `chunk` completes, and what the next ones need."""
+        """The stretch of signal with the windows that `chunk` completes, and what the next ones need."""
         if state is None:
             zeros = 0 if self.pad_mode == "reflect" else self.pad
             state = FramingState(chunk.new_zeros((*chunk.shape[:-1], zeros)), 0, 0)
@@ -72,12 +71,12 @@ class Framing:
         before, read = state.read, state.read + chunk.shape[-1]
         if self._reflects and before <= self.pad:
             if read <= self.pad:  # the reflection at the left end is not known yet
-                return self._cut(samples[..., :0]), FramingState(samples, 0, read)
+                return samples[..., :0], FramingState(samples, 0, read)
             samples = torch.cat((self._reflect_left(samples), samples), -1)
         return self._advance(samples, state.start, read)
 
     def flush(self, state: FramingState | None) -> tuple[Tensor, None]:
-        """The windows that reach beyond the end of the signal."""
+        """The stretch of signal with the windows that reach beyond its end."""
         if state is None:
             raise ValueError(f"{self.owner}: flush needs the state that stream returned; nothing has been streamed yet")
         self._check_length(state.read)
@@ -98,18 +97,13 @@ class Framing:
     def _reflect_right(self, wave: Tensor) -> Tensor:
         return wave[..., wave.shape[-1] - self.pad - 1 : -1].flip(-1)
 
-    def _cut(self, samples: Tensor) -> Tensor:
-        if samples.shape[-1] < self.n_fft:
-            return samples.new_zeros((*samples.shape[:-1], 0, self.n_fft))
-        return samples.unfold(-1, self.n_fft, self.hop_length)
-
     def _advance(self, samples: Tensor, start: int, read: int) -> tuple[Tensor, FramingState]:
-        windows = self._cut(samples[..., start:])
-        start += windows.shape[-2] * self.hop_length
+        stretch = samples[..., start:] if start else samples
+        start += max(0, 1 + (stretch.shape[-1] - self.n_fft) // self.hop_length) * self.hop_length
         needed = self.pad + 1 if self._reflects else 0  # at the right end, the last samples are reflected
         drop = max(0, min(start, samples.shape[-1] - needed))
         # A copy, because a view would keep the whole chunk alive.
-        return windows, FramingState(samples[..., drop:].clone(), start - drop, read)
+        return stretch, FramingState(samples[..., drop:].clone(), start - drop, read)
 
     def _check_length(self, samples: int) -> None:
         if not self.center and samples < self.n_fft:
@@ -132,7 +126,7 @@ class Framing:
             )
 
 
-def check_count(owner: str, count: int | Tensor) -> int | Tensor:
+def check_count(owner: str, count: Count) -> Count:
     """A number of samples or frames: an int of at least 0, or an integer tensor (whose values are not looked at)."""
     if isinstance(count, Tensor):
         if count.is_floating_point() or count.is_complex() or count.dtype is torch.bool:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from ._arguments import read_frames
-from ._framing import check_count
+from ._framing import Count, check_count
 
 __all__ = ["Framewise", "FrontEnd"]
 
@@ -26,7 +26,7 @@ class FrontEnd(nn.Module):
     sample_rate: float | None = None  # Hz, where the layer knows it
     pad_mode: str | None = None  # how the signal is continued at its ends, where it is
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """The exact number of frames that so many samples give; an int, or an integer tensor of any shape."""
         raise NotImplementedError
 
@@ -50,6 +50,13 @@ class FrontEnd(nn.Module):
         """The frames that waited for samples to come, as at the end of the whole signal. The stream starts afresh."""
         raise NotImplementedError
 
+    def absorbs(self, following: nn.Module) -> dict[str, Any] | None:
+        """Whether this layer can do the work of the one behind it in the same pass, and the arguments that ask for it.
+
+        `Chain` then gives them to `forward`, `stream` and `flush` and leaves `following` out. None: it cannot.
+        """
+        return None
+
     def _check_streams(self) -> None:
         if self.stream_obstacle is not None:
             raise ValueError(f"{type(self).__name__}: {self.stream_obstacle}")
@@ -62,7 +69,7 @@ class Framewise(FrontEnd):
     hop_length = 1
     latency = 0
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """As many frames as it is given."""
         return check_count(type(self).__name__, samples)
 

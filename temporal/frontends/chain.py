@@ -2,11 +2,14 @@
 
 import math
 from collections import OrderedDict
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ._framing import Count
 
 __all__ = ["Chain"]
 
@@ -62,17 +65,20 @@ class Chain(nn.Sequential):
         return getattr(self[-1], "gives", None)
 
     @property
-    def hop_length(self) -> int:
-        """Steps of the input (samples) from one frame to the next."""
-        return math.prod(self._of_each("hop_length"))
+    def hop_length(self) -> int | Fraction:
+        """Steps of the input (samples) from one frame to the next; a fraction if `Resample` leaves no whole number."""
+        return _whole(math.prod(self._of_each("hop_length")))
 
     @property
-    def latency(self) -> int:
+    def latency(self) -> int | Fraction:
         """Steps of the input (samples): frame t is complete when `t * hop_length + latency` of them have been read."""
         total, step = 0, 1
-        for latency, hop in zip(self._of_each("latency"), self._of_each("hop_length"), strict=True):
-            total, step = total + latency * step, step * hop
-        return total
+        reads = [None, *(getattr(stage, "reads", None) for stage in list(self)[1:])]
+        for read, latency, hop in zip(reads, self._of_each("latency"), self._of_each("hop_length"), strict=True):
+            # A stage that needs n samples waits for number n - 1 of the stage before; one that looks n frames ahead, for n.
+            total += (latency - (read == "samples")) * step
+            step *= hop
+        return _whole(total)
 
     @property
     def sample_rate(self) -> float | None:
@@ -84,7 +90,7 @@ class Chain(nn.Sequential):
         """How the signal is continued at its ends, from the first stage that does so."""
         return next((mode for stage in self if (mode := getattr(stage, "pad_mode", None)) is not None), None)
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """The exact number of frames that so many samples give; an int, or an integer tensor of any shape."""
         for count in self._of_each("frames"):
             samples = count(samples)
@@ -101,12 +107,21 @@ class Chain(nn.Sequential):
                 return f"stage {name} ({type(stage).__name__}): {obstacle}"
         return None
 
+    def forward(self, wave: Tensor) -> Tensor:
+        """What the last stage gives."""
+        for stage, absorbed in self._steps():
+            if absorbed is not None:
+                wave = stage(wave, **absorbed)
+        return wave
+
     def stream(self, chunk: Tensor, state: tuple[Any, ...] | None = None) -> tuple[Tensor, tuple[Any, ...]]:
-        """The frames that are complete now, and the states of the stages."""
+        """The frames that are complete now, and the states of the stages (None where the stage before does the work)."""
         self._check_streams()
         states = []
-        for stage, before in zip(self._stages(), [None] * len(self) if state is None else state, strict=True):
-            chunk, after = stage.stream(chunk, before)
+        for (stage, absorbed), before in zip(self._steps(), state or [None] * len(self), strict=True):
+            after = None
+            if absorbed is not None:
+                chunk, after = stage.stream(chunk, before, **absorbed)
             states.append(after)
         return chunk, tuple(states)
 
@@ -115,16 +130,30 @@ class Chain(nn.Sequential):
         self._check_streams()
         if state is None:
             raise ValueError("Chain: flush needs the state that stream returned; nothing has been streamed yet")
-        stages = self._stages()
-        left, _ = stages[0].flush(state[0])
-        for stage, before in zip(stages[1:], state[1:], strict=True):
-            now, after = stage.stream(left, before)
-            last, _ = stage.flush(after)
-            left = torch.cat((now, last), -1)
+        left: Any = None
+        for (stage, absorbed), before in zip(self._steps(), state, strict=True):
+            if absorbed is None:
+                continue
+            if left is None:
+                left, _ = stage.flush(before, **absorbed)
+            else:
+                now, after = stage.stream(left, before, **absorbed)
+                last, _ = stage.flush(after, **absorbed)
+                left = torch.cat((now, last), -1)
         return left, None
 
-    def _stages(self) -> list[Any]:
-        return list(self)
+    def _steps(self) -> list[tuple[Any, dict[str, Any] | None]]:
+        """The stages, each with what it is asked for beside its own work; None for one whose work the last one does."""
+        stages: list[Any] = list(self._modules.values())
+        steps: list[tuple[Any, dict[str, Any] | None]] = []
+        done = False
+        for stage, following in zip(stages, [*stages[1:], None], strict=True):
+            asked = None
+            if not done and following is not None and hasattr(stage, "absorbs"):
+                asked = stage.absorbs(following)
+            steps.append((stage, None if done else asked or {}))
+            done = asked is not None
+        return steps
 
     def _of_each(self, attribute: str) -> list[Any]:
         for name, stage in self._modules.items():
@@ -135,6 +164,10 @@ class Chain(nn.Sequential):
     def _check_streams(self) -> None:
         if self.stream_obstacle is not None:
             raise ValueError(f"Chain: {self.stream_obstacle}")
+
+
+def _whole(steps: int | Fraction) -> int | Fraction:
+    return steps.numerator if steps.denominator == 1 else steps
 
 
 def _check_order(stages: OrderedDict[str, nn.Module]) -> None:

@@ -11,7 +11,7 @@ from temporal.kernels.cochlea import BACKENDS, HIGHEST, PRESETS, Ear, blocks, ke
 
 from ._arguments import choice, positive_int, read_waveform, real
 from ._cochlea import CochleaState, Shape, advance, begin, flat, frames_of
-from ._framing import check_count
+from ._framing import Count, check_count
 from ._stage import FrontEnd
 
 __all__ = ["Cochlea"]
@@ -139,7 +139,7 @@ class Cochlea(FrontEnd):
         cut = blocks(self.sample_rate)
         return cut.block + cut.ahead + held
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """Steps that so many samples give: samples // 2 + 1, and none for none."""
         return frames_of(check_count("Cochlea", samples))
 

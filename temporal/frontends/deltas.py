@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._arguments import choice, positive_int, read_frames
 from ._constants import DerivedConstants
-from ._framing import check_count
+from ._framing import Count, check_count
 from ._precision import full_precision
 from ._stage import FrontEnd
 
@@ -67,7 +67,7 @@ class Deltas(DerivedConstants, FrontEnd):
     def extra_repr(self) -> str:
         return f"order={self.order}, width={self.width}, mode={self.mode!r}"
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """As many frames as it is given."""
         return check_count("Deltas", samples)
 

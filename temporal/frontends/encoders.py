@@ -9,7 +9,7 @@ from torch import Tensor
 from temporal.kernels.cochlea import philox
 
 from ._arguments import choice, positive_int, real
-from ._framing import check_count
+from ._framing import Count, check_count
 from ._stage import Framewise
 
 __all__ = ["Latency", "LevelCrossing", "Poisson"]
@@ -145,7 +145,7 @@ class Latency(Framewise):
         """Frames that come in from one step to the next: a fraction."""
         return Fraction(1, self.steps)
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """Steps for so many frames."""
         return check_count("Latency", samples) * self.steps
 

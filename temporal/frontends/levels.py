@@ -4,12 +4,12 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ._arguments import choice, real
 from ._stage import Framewise
 
-__all__ = ["AmplitudeToDB", "Log", "decibels"]
+__all__ = ["AmplitudeToDB", "Log", "decibels", "logarithm_of_powers"]
 
 
 class Log(Framewise):
@@ -40,6 +40,13 @@ class Log(Framewise):
     def forward(self, frames: Tensor) -> Tensor:
         """[..., bins, frames] -> the same shape."""
         return torch.log(self._read(frames).clamp_min(0) + self.offset)
+
+
+def logarithm_of_powers(following: nn.Module) -> dict[str, float] | None:
+    """The argument that asks a layer for ln(power + offset), if that is all that the module behind it does."""
+    if type(following) is Log and not (following._forward_hooks or following._forward_pre_hooks):
+        return {"log": following.offset}
+    return None
 
 
 class AmplitudeToDB(Framewise):

@@ -1,19 +1,19 @@
 """The mel scale, its filter bank, and the mel spectrogram."""
 
 import math
-import warnings
+from collections.abc import Collection
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ._arguments import choice, positive_int, real
-from ._spectral import SpectralFrontEnd, spectral_power
+from ._bands import FilterBankFrontEnd, check_range
 
 __all__ = ["MelSpectrogram", "mel_filter_bank", "mel_frequencies"]
 
 
-class MelSpectrogram(SpectralFrontEnd):
+class MelSpectrogram(FilterBankFrontEnd):
     """Mel spectrogram: the power of short-time spectra, summed in triangular bands that are even on the mel scale.
 
     M[m, t] = sum_k F[m, k] |X[k, t]| ** power,  with X as in `STFT` and F as in `mel_filter_bank`
@@ -35,8 +35,9 @@ class MelSpectrogram(SpectralFrontEnd):
         norm: "slaney" divides a band by half its width in Hz, None leaves its peak at 1, a number p divides it by its
             p-norm.
         power: exponent of the magnitude, > 0: 2 for power, 1 for magnitude.
-        window, center, pad_mode: as for `STFT`. Window and filter bank are rebuilt, not stored: the state dict is
-            empty.
+        window, center, pad_mode, engine: as for `STFT`.
+        trainable: names among "window", "basis" (as for `STFT`) and "filter_bank" that become parameters. What does not
+            learn is rebuilt, not stored: the state dict is empty.
     Shape:
         wave: [..., samples], any leading dimensions, an empty batch included (it gives an empty output).
         Returns [..., n_mels, frames], `.frames(samples)` frames.
@@ -58,9 +59,6 @@ class MelSpectrogram(SpectralFrontEnd):
         torch.Size([40, 2])
     """
 
-    sample_rate: float
-    filter_bank: Tensor  # [n_mels, n_fft // 2 + 1]
-
     def __init__(
         self,
         sample_rate: float,
@@ -77,50 +75,36 @@ class MelSpectrogram(SpectralFrontEnd):
         window: str | Tensor = "hann",
         center: bool = True,
         pad_mode: Literal["constant", "reflect"] = "constant",
+        engine: Literal["auto", "fft", "conv"] = "auto",
+        trainable: Collection[str] = (),
     ) -> None:
-        super().__init__(n_fft, win_length, hop_length, window, center, pad_mode)
+        super().__init__(n_fft, win_length, hop_length, window, center, pad_mode, engine, trainable)
         owner = type(self).__name__
-        rate = real(owner, "sample_rate", sample_rate, above=0, unit="Hz")
-        self.sample_rate = int(rate) if rate.is_integer() else rate  # readers and resamplers want whole numbers
+        self._set_sample_rate(sample_rate)
         self.n_mels = positive_int(owner, "n_mels", n_mels, "bands")
         self.scale = choice(owner, "scale", scale, ("slaney", "htk"))
         self.power = real(owner, "power", power, above=0)
         self.norm = _check_norm(owner, norm)
-        self.fmin, self.fmax = _check_range(owner, self.sample_rate, fmin, fmax)
-        self._register_constants("window", "filter_bank")
-        self._warn_of_empty_bands(owner)
+        self.fmin, self.fmax = check_range(owner, self.sample_rate, fmin, fmax)
+        self._register_bank()
 
     def extra_repr(self) -> str:
         return (
             f"{self.sample_rate:g}, {self.n_fft}, win_length={self.win_length}, hop_length={self.hop_length}, "
             f"n_mels={self.n_mels}, fmin={self.fmin:g}, fmax={self.fmax:g}, scale={self.scale!r}, norm={self.norm!r}, "
-            f"power={self.power:g}, center={self.center}, pad_mode={self.pad_mode!r}"
+            f"power={self.power:g}, center={self.center}, pad_mode={self.pad_mode!r}, "
+            f"engine={self.engine!r}, trainable={self.trainable}"
         )
 
-    def _features(self, spectra: Tensor) -> Tensor:
-        bands = spectral_power(spectra, self.power) @ self._constant("filter_bank", spectra.real.dtype).t()
-        return bands.transpose(-1, -2)
-
-    def _build_constant(self, name: str, device: torch.device | None) -> Tensor:
-        if name == "window":
-            return super()._build_constant(name, device)
+    def _build_filter_bank(self, device: torch.device | None) -> Tensor:
         return mel_filter_bank(
             self.sample_rate, self.n_fft, self.n_mels, self.fmin, self.fmax, self.scale, self.norm, device=device
         )
 
-    def _warn_of_empty_bands(self, owner: str) -> None:
-        bank = self._build_constant("filter_bank", torch.device("cpu"))
-        empty = (bank == 0).all(1).nonzero().flatten().tolist()
-        if empty:
-            edges = mel_frequencies(self.n_mels + 2, self.fmin, self.fmax, self.scale, device="cpu")
-            enough = math.ceil(self.sample_rate / float((edges[2:] - edges[:-2]).min()))
-            warnings.warn(
-                f"{owner}: {len(empty)} of n_mels={self.n_mels} bands are always 0, because no bin of "
-                f"n_fft={self.n_fft} falls into them: {_ranges(empty)}. Use fewer bands, or an n_fft of at least "
-                f"{enough}",
-                UserWarning,
-                stacklevel=3,
-            )
+    def _advice(self) -> str:
+        edges = mel_frequencies(self.n_mels + 2, self.fmin, self.fmax, self.scale, device="cpu")
+        enough = math.ceil(self.sample_rate / float((edges[2:] - edges[:-2]).min()))
+        return f"Use fewer bands, or an n_fft of at least {enough}"
 
 
 def mel_filter_bank(
@@ -173,20 +157,6 @@ def _to_mel(hz: float, scale: str) -> float:
     return hz / _HZ_PER_MEL if hz < _KNEE_HZ else _KNEE_MEL + math.log(hz / _KNEE_HZ) / _LOG_STEP
 
 
-def _check_range(owner: str, sample_rate: float, fmin: float, fmax: float | None) -> tuple[float, float]:
-    nyquist = sample_rate / 2
-    fmin = real(owner, "fmin", fmin, unit="Hz")
-    fmax = nyquist if fmax is None else real(owner, "fmax", fmax, unit="Hz")
-    if fmax > nyquist:
-        raise ValueError(
-            f"{owner}: fmax={fmax:g} Hz is above the Nyquist frequency of sample_rate={sample_rate:g} Hz "
-            f"({nyquist:g} Hz)"
-        )
-    if not 0 <= fmin < fmax:
-        raise ValueError(f"{owner}: fmin={fmin:g} Hz must lie between 0 and fmax={fmax:g} Hz, below it")
-    return fmin, fmax
-
-
 def _check_norm(owner: str, norm: str | float | None) -> str | float | None:
     if norm is None or norm == "slaney":
         return norm
@@ -195,14 +165,3 @@ def _check_norm(owner: str, norm: str | float | None) -> str | float | None:
     if norm == math.inf:
         return math.inf
     return real(owner, "norm", norm, above=0)
-
-
-def _ranges(numbers: list[int]) -> str:
-    """[0, 2, 3, 4] -> "0, 2-4"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

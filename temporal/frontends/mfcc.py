@@ -1,12 +1,12 @@
 """Mel-frequency cepstral coefficients."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ._arguments import positive_int, real
+from ._arguments import choice, positive_int, real
 from .levels import decibels
 from .mel import MelSpectrogram
 
@@ -28,14 +28,15 @@ class MFCC(MelSpectrogram):
         top_db: the range below an item's peak that is kept, in dB, >= 0. The peak is that of one item, so no item
             depends on its batch. None keeps everything, and only that streams.
         lifter: Q, >= 0; 0 for none.
-        mel: `n_fft`, `win_length`, `hop_length`, `n_mels`, `fmin`, `fmax`, `scale`, `norm`, `power`, `window`, `center`
-            and `pad_mode`, as for `MelSpectrogram`.
+        dct_norm: "ortho", or None for g_k = 2, the transform that is not scaled (`norm` is that of the mel bands).
+        mel: `n_fft`, `win_length`, `hop_length`, `n_mels`, `fmin`, `fmax`, `scale`, `norm`, `power`, `window`, `center`,
+            `pad_mode`, `engine` and `trainable`, as for `MelSpectrogram`.
     Shape:
         wave: [..., samples]; an item is one signal.  Returns [..., n_mfcc, frames], `.frames(samples)` frames.
     Raises:
         TypeError, ValueError: what `MelSpectrogram` refuses; n_mfcc > n_mels; `stream` with `top_db` set.
     References:
-        `librosa.feature.mfcc` 0.11 (dct_type=2, norm="ortho") of one item, equal within 2e-6 of the peak.
+        `librosa.feature.mfcc` 0.11 (dct_type=2) of one item, `dct_norm` being its `norm`, equal within 2e-6 of the peak.
     Example:
         >>> import torch, temporal
         >>> mfcc = temporal.frontends.MFCC(16000, 13, n_fft=512, hop_length=160, n_mels=40)
@@ -46,7 +47,14 @@ class MFCC(MelSpectrogram):
     cosines: Tensor  # [n_mfcc, n_mels], liftered
 
     def __init__(
-        self, sample_rate: float, n_mfcc: int = 20, *, top_db: float | None = 80.0, lifter: float = 0.0, **mel: Any
+        self,
+        sample_rate: float,
+        n_mfcc: int = 20,
+        *,
+        top_db: float | None = 80.0,
+        lifter: float = 0.0,
+        dct_norm: Literal["ortho"] | None = "ortho",
+        **mel: Any,
     ) -> None:
         super().__init__(sample_rate, **mel)
         self.n_mfcc = positive_int("MFCC", "n_mfcc", n_mfcc, "coefficients")
@@ -56,10 +64,12 @@ class MFCC(MelSpectrogram):
         self.lifter = real("MFCC", "lifter", lifter)
         if self.lifter < 0 or (self.top_db is not None and self.top_db < 0):
             raise ValueError(f"MFCC: top_db={self.top_db} and lifter={self.lifter:g} must not be negative")
+        self.dct_norm = None if dct_norm is None else choice("MFCC", "dct_norm", dct_norm, ("ortho",))
         self._register_constants("cosines")
 
     def extra_repr(self) -> str:
-        return f"n_mfcc={self.n_mfcc}, top_db={self.top_db}, lifter={self.lifter:g}, {super().extra_repr()}"
+        own = f"n_mfcc={self.n_mfcc}, top_db={self.top_db}, lifter={self.lifter:g}, dct_norm={self.dct_norm!r}"
+        return f"{own}, {super().extra_repr()}"
 
     @property
     def stream_obstacle(self) -> str | None:
@@ -68,8 +78,8 @@ class MFCC(MelSpectrogram):
             return None
         return f"top_db={self.top_db:g} needs the peak of the whole utterance; use top_db=None on a stream"
 
-    def _features(self, spectra: Tensor) -> Tensor:
-        level = decibels(super()._features(spectra), 10.0, 1.0, _AMIN, self.top_db)
+    def _finish(self, sums: Tensor) -> Tensor:
+        level = decibels(sums, 10.0, 1.0, _AMIN, self.top_db)
         return (level.transpose(-1, -2) @ self._constant("cosines", level.dtype).t()).transpose(-1, -2)
 
     def _build_constant(self, name: str, device: torch.device | None) -> Tensor:
@@ -77,8 +87,9 @@ class MFCC(MelSpectrogram):
             return super()._build_constant(name, device)
         order = torch.arange(self.n_mfcc, dtype=torch.float64, device=device)[:, None]
         band = torch.arange(self.n_mels, dtype=torch.float64, device=device) + 0.5
-        cosines = torch.cos(order * band * (math.pi / self.n_mels)) * math.sqrt(2 / self.n_mels)
-        cosines = torch.where(order == 0, cosines / math.sqrt(2), cosines)
+        cosines = 2 * torch.cos(order * band * (math.pi / self.n_mels))
+        if self.dct_norm == "ortho":
+            cosines = torch.where(order == 0, cosines / 2, cosines / math.sqrt(2)) / math.sqrt(self.n_mels)
         if self.lifter > 0:
             cosines = cosines * (1 + self.lifter / 2 * torch.sin((order + 1) * (math.pi / self.lifter)))
         return cosines

@@ -23,19 +23,23 @@ class PCEN(Framewise):
     M[t] = (1 - s) M[t-1] + s x[t]
     y[t] = (x[t] / (eps + M[t]) ** gain + bias) ** power - bias ** power
 
-    with s = (sqrt(1 + 4 T^2) - 1) / (2 T^2), T = time_constant in frames. The defaults are librosa's, made for samples
-    of 32 bits: scale a waveform in -1 .. 1 (or its power) up, or learn the parameters.
+    with s = (sqrt(1 + 4 T^2) - 1) / (2 T^2), T = time_constant in frames; in the limits, y = (x / (eps + M) ** gain) **
+    power with bias=0, and y = ln(1 + x / (eps + M) ** gain) with power=0. The defaults are librosa's, made for samples of
+    32 bits: scale a waveform in -1 .. 1 (or its power) up, or learn the parameters. LEAF's sPCEN is gain=0.96, bias=2,
+    power=0.5 (one over its root), smoothing=0.04, eps=1e-12, initial="first", all four trainable.
 
     Args:
         sample_rate: of the signal, in Hz, > 0.
         hop_length: samples from one of the frames that come in to the next, >= 1. (The layer's own `hop_length` is 1:
             it gives a frame for a frame.)
         gain: 0 .. 1: how much of the level is removed.
-        bias: > 0.
-        power: > 0, at most 1: the compression.
+        bias: >= 0.
+        power: 0 .. 1: the compression. Trained ones stay above 0: bias at 1e-6, power at 1e-3.
         time_constant: of the smoother, in seconds, > 0.
+        smoothing: s itself, above 0, at most 1; None takes it from the time constant.
         eps: > 0.
-        initial: M before the first frame: "one" (1, as in librosa) or "first" (the first frame, as in LEAF).
+        initial: M before the first frame: "one" (1, as in librosa), "first" (the first frame, as in LEAF), or numbers
+            >= 0 that broadcast to [bins] (librosa's `zi` over 1 - s).
         size: number of bins; needed with `trainable`.
         trainable: names among "gain", "bias", "power", "smoothing" that become parameters [size], one per bin, kept in
             their range (smoothing is s, 0 .. 1). The others stay as they are given.
@@ -54,6 +58,10 @@ class PCEN(Framewise):
         (torch.Size([2, 40, 101]), ['bias', 'gain', 'power', 'smoothing'])
     """
 
+    before: Tensor  # M before the first frame, [1, 1] or [bins, 1]; not read with initial="first"
+    power: float | Tensor
+    bias: float | Tensor
+
     def __init__(
         self,
         sample_rate: float,
@@ -63,8 +71,9 @@ class PCEN(Framewise):
         bias: float = 2.0,
         power: float = 0.5,
         time_constant: float = 0.4,
+        smoothing: float | None = None,
         eps: float = 1e-6,
-        initial: Literal["one", "first"] = "one",
+        initial: Literal["one", "first"] | float | Tensor = "one",
         size: int | None = None,
         trainable: Collection[str] = (),
     ) -> None:
@@ -72,17 +81,22 @@ class PCEN(Framewise):
         sample_rate = real("PCEN", "sample_rate", sample_rate, above=0, unit="Hz")
         hop = positive_int("PCEN", "hop_length", hop_length, "samples")
         frames = real("PCEN", "time_constant", time_constant, above=0, unit="s") * sample_rate / hop
+        if smoothing is None:
+            smoothing = (math.sqrt(1 + 4 * frames**2) - 1) / (2 * frames**2)
         start = {
             "gain": real("PCEN", "gain", gain),
-            "bias": real("PCEN", "bias", bias, above=0),
-            "power": real("PCEN", "power", power, above=0),
-            "smoothing": (math.sqrt(1 + 4 * frames**2) - 1) / (2 * frames**2),
+            "bias": real("PCEN", "bias", bias),
+            "power": real("PCEN", "power", power),
+            "smoothing": real("PCEN", "smoothing", smoothing, above=0),
         }
-        for name in ("gain", "power"):
+        for name in ("gain", "power", "smoothing"):
             if not 0 <= start[name] <= 1:
                 raise ValueError(f"PCEN: {name}={start[name]:g} must lie between 0 and 1")
+        if start["bias"] < 0:
+            raise ValueError(f"PCEN: bias={start['bias']:g} is negative; give 0 or more")
         self.eps = real("PCEN", "eps", eps, above=0)
-        self.initial = choice("PCEN", "initial", initial, ("one", "first"))
+        self.initial, before = _check_initial(initial)
+        self.register_buffer("before", before, persistent=False)
         self.size = None if size is None else positive_int("PCEN", "size", size, "bins")
         self.trainable = _check_trainable(trainable, self.size)
         for name, value in start.items():
@@ -108,7 +122,8 @@ class PCEN(Framewise):
         if frames.shape[-1] == 0:
             return frames, (before,)
         if before.shape[-1] == 0:
-            before = frames[..., :1] if self.initial == "first" else torch.ones_like(frames[..., :1])
+            first = frames[..., :1]
+            before = first if self.initial == "first" else self.before.to(first.dtype).expand_as(first)
         with full_precision(frames):
             smoothed = smooth(frames, self._parameter("smoothing", 0.0, 1.0, frames), before)
         return self._compress(frames, smoothed), (smoothed[..., -1:].clone(),)
@@ -120,9 +135,14 @@ class PCEN(Framewise):
 
     def _compress(self, frames: Tensor, smoothed: Tensor) -> Tensor:
         gain = self._parameter("gain", 0.0, 1.0, frames)
-        bias = self._parameter("bias", 1e-6, math.inf, frames)
-        power = self._parameter("power", 1e-3, 1.0, frames)
         level = frames / (smoothed + self.eps) ** gain
+        power = self._parameter("power", 1e-3, 1.0, frames)
+        if _is_zero(self.power):
+            return torch.log1p(level)
+        if _is_zero(self.bias):
+            silent = level == 0  # x ** p with p < 1 has an infinite slope at 0
+            return (torch.where(silent, 1.0, level) ** power).masked_fill(silent, 0.0)
+        bias = self._parameter("bias", 1e-6, math.inf, frames)
         # (level + bias) ** power - bias ** power without the cancellation of small levels
         return bias**power * torch.expm1(power * torch.log1p(level / bias))
 
@@ -161,6 +181,23 @@ def _decay(x: Tensor, keep: Tensor) -> Tensor:
         carried = nn.functional.pad(ends, (1, 0))
         y = y + carried[..., None] * (keep ** (step + 1))[:, None]
     return y.flatten(-2)[..., :frames]
+
+
+def _is_zero(value: float | Tensor) -> bool:
+    """Whether a parameter is the number 0; a learned one is not looked at."""
+    return not isinstance(value, Tensor) and value == 0
+
+
+def _check_initial(initial: str | float | Tensor) -> tuple[str, Tensor]:
+    """A name, and M before the first frame in a form that broadcasts to [bins, 1]."""
+    if isinstance(initial, str):
+        return choice("PCEN", "initial", initial, ("one", "first")), torch.ones(1, 1)
+    before = torch.as_tensor(initial, dtype=torch.get_default_dtype()).detach().clone()
+    if before.dim() > 1:
+        raise ValueError(f'PCEN: initial came as {list(before.shape)}; give "one", "first", a number or [bins]')
+    if not bool((before >= 0).all() and before.isfinite().all()):
+        raise ValueError("PCEN: initial has values that are negative or not finite; give 0 or more")
+    return "given", before.reshape(-1, 1)
 
 
 def _check_trainable(trainable: Collection[str], size: int | None) -> tuple[str, ...]:

@@ -116,6 +116,32 @@ def test_without_the_baseline_there_are_times_but_no_ratios(clock):
     assert found["ours"].seconds.median == 2.0 and found["ours"].ratio is None
 
 
+def test_what_computes_something_else_is_timed_and_says_so(clock):
+    reason = "another scale, by design"
+    names = ("ours", "other", "nan")
+    contenders = {
+        name: clock.takes(name, 1.0, result=error) for name, error in zip(names, (0, 3, float("nan")), strict=True)
+    }
+    result = measure(case(contenders, excused=dict.fromkeys(names[1:], reason)), pace=QUICK)
+    found = rows(result)
+    assert {name: row.status for name, row in found.items()} == {"ours": "ok", "other": "ok", "nan": "wrong"}
+    assert found["other"].error == 3 and found["other"].seconds.median == 1.0
+    text = _report._section(GroupResult("g", "", False, describe(), [result]))
+    assert "| other | 3.0e+00 * |" in text and text.count(f"* other: {reason}.") == 1 and "* nan" not in text
+    with pytest.raises(ValueError, match="'absent' is not a contender"):
+        case(contenders, excused={"absent": reason})
+
+
+def test_single_calls_show_how_late_the_latest_come(clock):
+    often = [1.0] * 150 + [9.0] * 3
+    result = measure(
+        case({"a": clock.takes("a", *often, 1.0)}, each=True), pace=Pace(least=10, most=10, sample=20.0, seconds=99)
+    )
+    (row,) = result.rows
+    assert row.seconds.median == 1.0 and row.rounds == 10 and row.late == 9.0
+    assert "| 99 % within |" in _report._section(GroupResult("g", "", False, describe(), [result]))
+
+
 # --- how time is taken ---
 
 

@@ -8,7 +8,7 @@ import torch
 from temporal.benchmarks import list_groups
 from temporal.benchmarks._measure import QUICK, measure
 from temporal.benchmarks._run import group_module
-from temporal.benchmarks.groups import _work, lif, memory, neurons
+from temporal.benchmarks.groups import _live, _sounds, _work, frontends, lif, memory, neurons
 from temporal.benchmarks.groups._work import TOLERANCE, Work, distances, outputs_of
 from temporal.kernels import use
 from temporal.neurons import ALIF, LIF, AdLIF, CubaLIF, Recurrent
@@ -168,3 +168,42 @@ def test_small_calls_stand_beside_the_reference():
         (f"small {kind}", ("steps T", at)) for kind in ("inference", "training") for at in (1, 2, 4, 8)
     ]
     assert {case.baseline for case in small} == {lif.REFERENCE}
+
+
+# --- front ends ---
+
+
+@pytest.mark.parametrize("gamma", [0.0, 20.0])
+def test_the_direct_sum_is_librosas_where_librosa_does_not_decimate(gamma):
+    """An odd hop keeps it at the full rate. Its filters are single precision, and its FFTs cut the longest."""
+    librosa = pytest.importorskip("librosa")
+    bank = _sounds.Bank(16_000, fmin=110.0, bins=36, hop=255, gamma=gamma)
+    wave = _sounds.voices(1, 12_000, bank.rate)
+    theirs = librosa.vqt(
+        wave[0].double().numpy(), sr=bank.rate, hop_length=bank.hop, fmin=bank.fmin, n_bins=bank.bins, gamma=gamma,
+        sparsity=0,
+    )  # fmt: skip
+    assert _sounds.off(theirs, _sounds.direct_constant_q(bank, wave)[0]) < 5e-4
+
+
+def test_gradients_of_the_waveform_are_of_a_weighted_sum():
+    wave = torch.randn(1, 600, requires_grad=True)
+    frames = wave.unfold(-1, 100, 100).transpose(-1, -2)
+    weight = torch.linspace(0.5, 1.5, 6) * torch.linspace(1.5, 0.5, 100)[:, None]
+    torch.testing.assert_close(_sounds.gradient(frames, wave), weight.t().reshape(1, 600))
+
+
+def test_a_stream_that_grows_or_errs_is_told():
+    live = _live.live(16_000, n_fft=512, hop=160, bands=10, chunks=12)
+    ours = live["temporal"]
+    assert ours().error() < 1e-5
+    grown = itertools.count()
+    assert _live.Live(ours.chunks, ours.start, ours.truth, lambda push: next(grown)).error() == float("inf")
+    assert _live.Live(ours.chunks, ours.start, ours.truth + 1, None).error() > 0.05
+
+
+def test_the_shapes_of_the_comparison_are_those_that_are_told():
+    """nnAudio's own: a tenth of 1,770 clips of 80,000 samples."""
+    shapes = [build.args[0] for build in frontends.cases(quick=False) if isinstance(build.args[0], _sounds.Shape)]
+    assert set(shapes) == {frontends.MUSIC, frontends.WORDS}
+    assert frontends.MAPS // frontends.MAPS_PART == 3 * 59

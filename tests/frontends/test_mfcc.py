@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 
-from temporal.frontends import MFCC
+from temporal.frontends import MFCC, MelSpectrogram
 
 MEL = {"n_fft": 512, "hop_length": 160, "n_mels": 40}
 
@@ -31,6 +31,17 @@ def test_librosa(signal, n_mfcc, top_db, lifter, scale):
     if top_db is not None:
         ours = mfcc(torch.tensor(wave, dtype=torch.float32)).numpy()
         assert np.abs(ours - theirs).max() <= (2e-6 if top_db <= 30 else 2e-5) * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("dct_norm", ["ortho", None])
+@pytest.mark.parametrize("lifter", [0, 22])
+def test_librosas_norms_of_the_cosine_transform(dct_norm, lifter):
+    wave = torch.randn(4000, dtype=torch.float64)
+    mfcc = MFCC(16000, 20, dct_norm=dct_norm, lifter=lifter, **MEL)
+    power = MelSpectrogram(16000, **MEL)(wave).numpy()
+    level = librosa.power_to_db(power, top_db=80)
+    theirs = librosa.feature.mfcc(S=level, n_mfcc=20, norm=dct_norm, lifter=lifter)
+    assert np.abs(mfcc(wave).numpy() - theirs).max() <= 1e-11 * np.abs(theirs).max()
 
 
 def test_defaults_are_librosas(speech_commands):
@@ -78,6 +89,8 @@ def test_gradients():
         ({"n_mfcc": 0}, "n_mfcc=0 coefficients is not positive"),
         ({"top_db": -1}, "top_db=-1.0 .* must not be negative"),
         ({"lifter": -1}, "lifter=-1 must not be negative"),
+        ({"dct_norm": "orto"}, "dct_norm='orto' is unknown; did you mean 'ortho'"),
+        ({"trainable": ("cosines",)}, "trainable='cosines' is unknown"),
         ({"fmax": 9000}, "fmax=9000 Hz is above the Nyquist frequency"),
     ],
 )

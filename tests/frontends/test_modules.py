@@ -32,6 +32,10 @@ layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
 bare = pytest.mark.parametrize("make", [mel, lambda: STFT(256)], ids=["mel", "STFT"])
 
 
+def dtypes(layer):
+    return {buffer.dtype for buffer in layer.buffers() if buffer.is_floating_point()}
+
+
 def test_window_and_filter_bank_are_not_stored():
     assert not mel().state_dict() and not STFT().state_dict()
     assert not list(mel().parameters())
@@ -56,9 +60,9 @@ def test_casts_do_not_round_twice(make, detour):
     wave = torch.randn(2, 3000, dtype=torch.float64)
     layer = make()
     getattr(layer, detour)()
-    assert {buffer.dtype for buffer in layer.buffers()} == {torch.float32}
+    assert dtypes(layer) == {torch.float32}
     layer.double()
-    assert {buffer.dtype for buffer in layer.buffers()} == {torch.float64}
+    assert dtypes(layer) == {torch.float64}
     assert torch.equal(layer(wave), make().double()(wave))
 
 
@@ -99,7 +103,7 @@ def test_made_on_no_device_and_placed_later(make):
 def test_double_as_the_default_dtype(make):
     torch.set_default_dtype(torch.float64)
     try:
-        assert {buffer.dtype for buffer in make().buffers()} == {torch.float64}
+        assert dtypes(make()) == {torch.float64}
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -5,12 +5,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from temporal.frontends import MFCC, PCEN, STFT, AmplitudeToDB, Chain, Deltas, Log, MelSpectrogram, Normalize
+from temporal.frontends import (
+    MFCC,
+    PCEN,
+    STFT,
+    AmplitudeToDB,
+    Chain,
+    Deltas,
+    Gammatonegram,
+    Log,
+    MelSpectrogram,
+    Normalize,
+)
 
 # Relative to the peak. The FFT of a window does not depend on the others; the product with the filter bank rounds by
 # the number of frames at hand (measured 3e-7 and 6e-16).
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
-SMALL = {"n_fft": 16, "hop_length": 5}
+# A convolution rounds by the number of frames, and logarithms of small differences show it: these take the FFT.
+SMALL = {"n_fft": 16, "hop_length": 5, "engine": "fft"}
+CONV = {"n_fft": 16, "hop_length": 5, "engine": "conv"}
 
 
 def log_mel(**options):
@@ -58,6 +71,13 @@ FRONT_ENDS = {
     "pcen": lambda: Chain(STFT(**SMALL, output="power"), PCEN(1000, 5, time_constant=0.1)),
     "pcen from the first frame": lambda: Chain(STFT(**SMALL, output="power"), PCEN(1000, 5, initial="first")),
     "chain in a chain": lambda: Chain(log_mel(), Chain(Log(20.0), Log(10.0))),
+    "convolution": lambda: STFT(**CONV, output="complex"),
+    "convolution, reflect": lambda: STFT(**CONV, pad_mode="reflect"),
+    "mel bins": lambda: STFT(16, hop_length=5, sample_rate=1000, freq_scale="mel", n_bins=7, output="power"),
+    "trained": lambda: MelSpectrogram(
+        1000, n_fft=32, hop_length=10, n_mels=6, trainable=("window", "basis", "filter_bank")
+    ),
+    "gammatone": lambda: Gammatonegram(1000, n_fft=32, hop_length=10, n_bins=6, fmax=400.0),
 }
 
 
@@ -104,6 +124,7 @@ def test_any_chunks_give_the_whole(name, cuts, leading, dtype, seed):
 # fifth frame for deltas of five.
 FIRST = {
     "reflect": 9,
+    "convolution, reflect": 9,
     "reflect, odd n_fft": 8,
     "reflect, gaps": 5,
     "log mel, reflect": 17,

@@ -1,0 +1,158 @@
+"""How the bins are grouped by octave, and at which rate each octave is computed."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ._bins import Bins
+
+__all__ = ["Decimator", "Octave", "delayed", "plan_exact", "plan_librosa", "plan_undecimated"]
+
+# A Hann filter's spectrum falls with the third power of the distance, counted in bins of a spectrum as long as the
+# filter. What lies beyond _STOP of them is lost with the higher part of the spectrum: 3e-5 of the peak on white noise.
+# Within _PASS of them the decimator leaves the signal alone.
+_PASS, _STOP = 17.0, 30.0
+_EDGE_DEVIATIONS = 4.5  # of the decimator's slope, to where it ends: 3e-6 is left there, of noise 1e-8 in all
+_PASS_DEVIATIONS = 2.5  # of the slope, to where it begins: a filter is down by 6e-5 there, and this takes 1 % of that
+_SUPPORT = 0.75  # times 1 / deviation: beyond it the decimator's impulse response holds 1e-7
+_LIBROSA_PASS = 0.86  # of the lower Nyquist frequency; soxr's "HQ" begins to fall at 0.91
+
+
+@dataclass(frozen=True)
+class Decimator:
+    """A low pass with the edge of an error function, and fewer samples a hop: `kept` instead of `hop`.
+
+    G(f) = P((centre - f) / deviation),  P the normal distribution's cumulative function
+    g(n) = sin(2 pi centre n) / (pi n) exp(-2 (pi deviation n)^2)
+    """
+
+    hop: int  # samples a hop at the full rate
+    kept: int  # and at the lower one
+    centre: float  # cycles per sample of the full rate
+    deviation: float
+
+    @property
+    def support(self) -> int:
+        """Samples of the full rate on either side that the impulse response needs."""
+        return math.ceil(_SUPPORT / self.deviation)
+
+    @property
+    def period(self) -> tuple[int, int]:
+        """(a, b): b samples of the lower rate take as long as a of the full rate, in lowest terms."""
+        common = math.gcd(self.hop, self.kept)
+        return self.hop // common, self.kept // common
+
+
+@dataclass(frozen=True)
+class Octave:
+    """Some neighbouring bins, computed at one rate by kernels of one length.
+
+    Kernel samples are those `-left .. size - left - 1` of the rate, counted from the frame's own time.
+    """
+
+    bins: range
+    hop: int  # samples of the octave's rate from frame to frame
+    left: int
+    size: int
+    decimator: Decimator | None  # None: the full rate
+    delay: int = 0  # frames by which the octave is behind the layer's, where octaves keep latencies of their own
+
+    @property
+    def reach_left(self) -> int:
+        """Samples of the octave's rate before the first frame's time that it needs."""
+        return self.left + self.delay * self.hop
+
+    @property
+    def latency(self) -> int:
+        """Samples of the full rate that must have been read after a frame's own time, the delay not counted."""
+        right = self.size - 1 - self.left
+        if self.decimator is None:
+            return right + 1
+        a, b = self.decimator.period
+        # The last sample that a frame needs lies in block right // b, counted from the frame's own.
+        return a * (right // b) + a + self.decimator.support
+
+
+def plan_exact(bins: Bins, hop_length: int) -> list[Octave]:
+    """Each octave at the lowest convenient rate that holds its filters."""
+    octaves = []
+    for part in bins.octaves():
+        nyquist = max(bins.reach(k, 2 * _STOP) for k in part)
+        kept = _convenient(hop_length, math.ceil(2 * nyquist / bins.sample_rate * hop_length))
+        decimator = None
+        if kept < hop_length:
+            top = max(bins.reach(k, 2 * _PASS) for k in part) / bins.sample_rate
+            edge = kept / hop_length / 2
+            deviation = (edge - top) / (_EDGE_DEVIATIONS + _PASS_DEVIATIONS)
+            decimator = Decimator(hop_length, kept, edge - _EDGE_DEVIATIONS * deviation, deviation)
+        octaves.append(_octave(bins, part, hop_length, decimator))
+    return octaves
+
+
+def plan_undecimated(bins: Bins, hop_length: int) -> list[Octave]:
+    """Each octave at the full rate: the definition itself."""
+    return [_octave(bins, part, hop_length, None) for part in bins.octaves()]
+
+
+def plan_librosa(bins: Bins, hop_length: int, cutoff: float) -> list[Octave]:
+    """Each octave at half the rate of the one above, as long as the hop can be halved. `cutoff` in Hz."""
+    parts = bins.octaves()
+    halvings = min(
+        max(0, math.ceil(math.log2(bins.sample_rate / 2 / cutoff)) - 2),
+        max(0, _twos(hop_length) - len(parts) + 1),
+    )
+    octaves = []
+    for part in parts:
+        kept = hop_length >> halvings
+        size = 1 << math.ceil(math.log2(max(bins.lengths[k] for k in part) / (1 << halvings)))
+        decimator = None
+        if halvings:
+            edge = 0.5 / (1 << halvings)
+            deviation = edge * (1 - _LIBROSA_PASS) / (2 * _EDGE_DEVIATIONS)
+            decimator = Decimator(hop_length, kept, edge - _EDGE_DEVIATIONS * deviation, deviation)
+        octaves.append(Octave(part, kept, size // 2, size, decimator))
+        halvings += kept % 2 == 0
+    return octaves
+
+
+def delayed(octaves: list[Octave], hop_length: int) -> list[Octave]:
+    """Each octave behind by as many frames as it is later than the fastest."""
+    first = min(octave.latency for octave in octaves)
+    return [replace(octave, delay=-(-(octave.latency - first) // hop_length)) for octave in octaves]
+
+
+def _octave(bins: Bins, part: range, hop_length: int, decimator: Decimator | None) -> Octave:
+    kept = decimator.kept if decimator else hop_length
+    # A filter's samples -N/2 .. N/2 - 1, reversed in time: see _basis.py
+    left = max(math.floor((math.floor(bins.lengths[k] / 2) - 1) * kept / hop_length) for k in part)
+    right = max(math.floor(-math.floor(-bins.lengths[k] / 2) * kept / hop_length) for k in part)
+    left = max(left, 0)
+    return Octave(part, kept, left, left + 1 + right, decimator)
+
+
+def _convenient(hop_length: int, needed: int) -> int:
+    """A number of samples a hop, at least as many as needed: without large factors, and in a simple ratio to the hop."""
+    if needed > 0.9 * hop_length:
+        return hop_length
+    found = [n for n in range(needed, max(needed + 2, needed * 27 // 25 + 1)) if _largest_factor(n) <= 5]
+    while not found:
+        needed += 1
+        found = [needed] if _largest_factor(needed) <= 5 else []
+    return min(hop_length, max(found, key=lambda n: (math.gcd(n, hop_length), -n)))
+
+
+def _largest_factor(number: int) -> int:
+    return max(_factors(number), default=1)
+
+
+def _factors(number: int) -> Iterator[int]:
+    factor = 2
+    while number > 1:
+        while number % factor == 0:
+            yield factor
+            number //= factor
+        factor += 1
+
+
+def _twos(number: int) -> int:
+    return (number & -number).bit_length() - 1
