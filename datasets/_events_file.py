@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from temporal.kernels.events import PROBLEMS, Span, span
+from temporal.kernels.binning import PROBLEMS, Span, span
 
 __all__ = ["Events", "EventsError", "EventsFile"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from temporal.kernels.events import bin_events
+from temporal.kernels.binning import bin_events
 
 __all__ = ["Binning"]
 

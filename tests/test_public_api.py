@@ -37,7 +37,7 @@ PUBLIC = {
     "temporal.models": "DelayedLIF Mel ModelSpec deploy load read_spec save",
     "temporal.neurons": "ALIF AdLIF CubaLIF IF LI LIF ParametricLIF Recurrent functional",
     "temporal.neurons.functional": "adlif alif cuba_lif li lif",
-    "temporal.streaming": "Decision Event Stream stream_file",
+    "temporal.streaming": "Decision Event Runner Stream stream_file",
     "temporal.training": """
         Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes evaluate
         find_recipe plan recipes train

@@ -25,7 +25,7 @@ from ._rows import accumulate, narrow, read, widen, write
 from ._stream import fence, put
 from .family import Family
 
-__all__ = ["make_backward", "make_forward"]
+__all__ = ["equations", "fires", "make_backward", "make_forward"]
 
 _ZERO = np.float32(0)
 _STAGE = 256  # results that are gathered before they go past the caches
@@ -37,7 +37,7 @@ def _where(condition, chosen, other):
 
 
 @register_jitable
-def _fires(u, strict):
+def fires(u, strict):
     return u > _ZERO if strict else u >= _ZERO
 
 
@@ -132,7 +132,7 @@ def _echo(target, grads, weight, n):
 _compilable: set[FunctionType] = set()
 
 
-def _equations(family: Family) -> tuple[Callable, ...]:
+def equations(family: Family) -> tuple[Callable, ...]:
     """The family's functions, which compiled code may call from now on."""
     functions = (family.charge, family.distance, family.settle, family.back)
     for function in functions:
@@ -159,7 +159,7 @@ def make_forward(family: Family, row: int, version: int):
     floats a knob, a state, and one more. ``version`` stands in the cache's key, so that nothing compiled from other sources
     is loaded.
     """
-    charge, distance, settle, _ = _equations(family)
+    charge, distance, settle, _ = equations(family)
     knobs, states = len(family.knobs._fields), len(family.state._fields)
     state, heard = knobs, (knobs + states) * row
 
@@ -211,7 +211,7 @@ def make_forward(family: Family, row: int, version: int):
                                 current = w[heard + j]
                             before = read(w, row, state, states, j)
                             trace = charge(values, before, current)
-                            fired = _fires(distance(values, trace), strict)
+                            fired = fires(distance(values, trace), strict)
                             write(w, row, state, settle(values, before, trace, fired, hard), j)
                             stage[k] = one if fired else one - one
                         put(spikes, here + begin, stage, count, streamed)
@@ -236,7 +236,7 @@ def make_backward(family: Family, slope, row: int, version: int):
     state's gradient, two more and, with sums, knob; ``traces``, for each step of ``every``, of ``row`` floats a trace and,
     with sums, a state and the current.
     """
-    charge, distance, settle, back = _equations(family)
+    charge, distance, settle, back = equations(family)
     knobs, states, traced = len(family.knobs._fields), len(family.state._fields), len(family.trace._fields)
     state, carry, total = knobs, knobs + states, knobs + 2 * states + 2
     heard_before = traced + states  # a row of the traces
@@ -299,7 +299,7 @@ def make_backward(family: Family, slope, row: int, version: int):
                             if sums is not None:
                                 write(trace_t, row, traced, before, j)
                                 write(trace_t, row, heard_before, (current,), j)
-                            fired = _fires(distance(values, trace), strict)
+                            fired = fires(distance(values, trace), strict)
                             write(w, row, state, settle(values, before, trace, fired, hard), j)
                         edge += m
                 for t in range(end - 1, begin - 1, -1):
@@ -337,7 +337,7 @@ def make_backward(family: Family, slope, row: int, version: int):
                                 grad_fired += w[echo + j]
                             u = distance(values, trace)
                             to_x, to_before, to_knobs = back(
-                                values, before, trace, _fires(u, strict), slope(alpha, u), current, grad_fired,
+                                values, before, trace, fires(u, strict), slope(alpha, u), current, grad_fired,
                                 read(w, row, carry, states, j), hard, attached,
                             )  # fmt: skip
                             write(w, row, carry, to_before, j)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ._checks import checked_truncate
 from ._parameters import Size, TimeConstant, checked_trainable, resolve_size
-from ._run import run
+from ._run import Neuron, run
 from .functional import li_neuron
 
 __all__ = ["LI"]
@@ -59,10 +59,13 @@ class LI(nn.Module):
         return self.time_constant.tau
 
     def forward(self, x: Tensor, state: Tensor | None = None, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        decay, rate = self.time_constant.decay_and_rate()
-        gain = rate if self.decay_input else 1.0
-        neuron = li_neuron("LI", decay, gain, size=self.size, truncate=self.truncate, bare="state")
-        return run(neuron, x, state, lengths, v_sequence=True)[1:]
+        return run(self._neuron(), x, state, lengths, v_sequence=True)[1:]
 
     def extra_repr(self) -> str:
         return f"decay_input={self.decay_input}"
+
+    def _neuron(self) -> Neuron:
+        """What runs, with the parameters as they are now."""
+        decay, rate = self.time_constant.decay_and_rate()
+        gain = rate if self.decay_input else 1.0
+        return li_neuron("LI", decay, gain, size=self.size, truncate=self.truncate, bare="state")

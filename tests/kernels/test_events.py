@@ -1,99 +1,192 @@
-"""Binning: the compiled loops against plain numpy, and both against numpy's own histogram and digitize."""
+"""The event engine: compiled against event by event, and that against sums over synapses written out."""
+
+import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from temporal.kernels import use
-from temporal.kernels.events import PROBLEMS, bin_events, span
+from temporal.kernels.adaptive.reference import FAMILY as ADAPTIVE
+from temporal.kernels.adaptive_late.reference import FAMILY as ADAPTIVE_LATE
+from temporal.kernels.cuba.reference import FAMILY as CUBA
+from temporal.kernels.events import Cell, Rows, Stage, Taps, cpu, engine, reference, taps_of
+from temporal.kernels.lif.reference import FAMILY as LIF
 
-PROPERTY = settings(derandomize=True, deadline=None)
-BACKENDS = ("reference", "cpu")
+FAMILIES = (LIF, CUBA, ADAPTIVE, ADAPTIVE_LATE)
+# Numbers in sixteenths, so that every sum is exact in float32 and the order of events does not matter.
+UNIT = 1 / 16
 
 
-def binned(backend, times, units, shape, **arguments):
-    out = np.zeros(shape, np.float32)
-    with use(backend):
-        bin_events(np.asarray(times), np.asarray(units), out, **arguments)
-    return out
+def synapses(generator, inputs, size, kind, least, most, whole):
+    def weights(*shape):
+        values = generator.integers(-8, 20, shape)
+        return values.astype(np.int8) if whole else (values * UNIT).astype(np.float32)
+
+    if kind == "rows":
+        return Rows(weights(inputs, size), generator.integers(least, most + 1, inputs))
+    first = np.concatenate([[0], generator.integers(0, 2 * size + 1, inputs).cumsum()])
+    return Taps(
+        first, generator.integers(least, most + 1, first[-1]), generator.integers(0, size, first[-1]), weights(first[-1])
+    )  # fmt: skip
+
+
+def cell(generator, family, size, hard, emits_v):
+    knobs = {name: generator.integers(1, 9, size) / 8 for name in family.knobs._fields}
+    knobs["bias"] = generator.integers(-2, 3, size) * UNIT
+    rest = (0.25,) + (0.0,) * (len(family.state._fields) - 1)
+    values = family.knobs(**{name: knob.astype(np.float32) for name, knob in knobs.items()})
+    return Cell(family, values, hard, bool(generator.integers(2)), rest, emits_v)
 
 
 @st.composite
-def recordings(draw):
-    """Times of any order and type, many of them exactly on an edge; units beyond the channels too."""
-    count = draw(st.integers(0, 60))
-    dt = draw(st.sampled_from([0.01, 0.004, 1.4 / 99, 0.001, 1 / 3]))
-    on_edge = draw(st.lists(st.integers(0, 40), min_size=count, max_size=count))
-    off = draw(st.lists(st.floats(0, 1), min_size=count, max_size=count))
-    exact = draw(st.booleans())
-    times = np.array([(k if exact else k + f) * dt for k, f in zip(on_edge, off, strict=True)])
-    units = draw(st.lists(st.integers(0, 30), min_size=count, max_size=count))
-    kind = draw(st.sampled_from([np.float16, np.float32, np.float64]))
-    return times.astype(kind), np.array(units, draw(st.sampled_from([np.uint16, np.int64]))), dt
+def stages(draw):
+    generator = np.random.default_rng(draw(st.integers(0, 10_000)))
+    sizes = draw(st.lists(st.sampled_from([1, 3, 31, 32, 40]), min_size=2, max_size=4))
+    whole = draw(st.booleans())
+    made = []
+    for inputs, size in pairwise(sizes):
+        depth, late = draw(st.integers(0, 5)), draw(st.sampled_from([None, 0, 3]))
+        family = draw(st.sampled_from([None, *FAMILIES]))
+        kind, back_kind = draw(st.sampled_from(["rows", "taps"])), draw(st.sampled_from([None, "rows", "taps"]))
+        # What does not fire would only grow if it heard itself.
+        back = None if back_kind is None or family is None else synapses(generator, size, size, back_kind, 1, 4, whole)
+        made.append(
+            Stage(
+                inputs, size, synapses(generator, inputs, size, kind, 0, depth, whole), back,
+                None if late is None else generator.integers(0, late + 1, size),
+                draw(st.sampled_from([None, np.full(size, UNIT, np.float32)])),
+                np.full(size, UNIT / 2, np.float32) if whole else None,
+                None if family is None else cell(generator, family, size, draw(st.booleans()), False),
+            )
+        )  # fmt: skip
+    return made, generator
 
 
-@PROPERTY
-@given(recordings(), st.integers(1, 30), st.integers(1, 9), st.integers(1, 5), st.sampled_from([0.0, 0.02, 0.5]))
-def test_compiled_equals_reference(recording, steps, channels, merge, start):
-    times, units, dt = recording
-    arguments = {"shape": (steps, channels), "dt": dt, "merge": merge, "start": start}
-    ours, truth = (binned(backend, times, units, **arguments) for backend in ("cpu", "reference"))
-    np.testing.assert_array_equal(ours, truth)
-    # By hand: a spike counts where its step and its channel exist.
-    by_hand = np.zeros((steps, channels))
-    for t, u in zip(times.astype(float), units, strict=True):
-        k = [k for k in range(steps) if start + k * dt <= t < start + (k + 1) * dt]
-        if k and u // merge < channels:
-            by_hand[k[0], u // merge] += 1
-    np.testing.assert_array_equal(truth, by_hand)
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(stages(), st.integers(0, 3), st.integers(0, 12), st.integers(0, 12), st.sampled_from([0.0, 0.1, 0.6, 1.0]))
+def test_compiled_equals_event_by_event(drawn, batch, first, second, activity):
+    made, generator = drawn
+    slow, fast = reference.Engine(made, batch), cpu.Engine(made, batch)
+    for steps in (first, second):
+        x = (generator.random((steps, batch, made[0].inputs)) < activity).astype(np.float32)
+        (y, counts), (y_fast, counts_fast) = slow.advance(x), fast.advance(x)
+        np.testing.assert_array_equal(y_fast, y)
+        np.testing.assert_array_equal(counts_fast, counts)
+        for state, state_fast in zip(slow.state(), fast.state(), strict=True):
+            assert list(state) == list(state_fast)
+            for name, part in state.items():
+                np.testing.assert_array_equal(state_fast[name], part, err_msg=name)
+        other = cpu.Engine(made, batch)
+        other.load(fast.state())
+        fast = other
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_equal_to_numpy(backend, kind):
-    draw = np.random.default_rng(0)
-    times, units = draw.uniform(0, 1.4, 5000).astype(kind), draw.integers(0, 700, 5000)
-    edges = np.arange(141) * 0.01
-    truth = np.histogram2d(times.astype(float), units // 5, (edges, np.arange(141)))[0]
-    inside = times.astype(float) < edges[-1]  # numpy's last bin has its right edge too
-    ours = binned(backend, times[inside], units[inside], (140, 140), dt=0.01, merge=5)
-    np.testing.assert_array_equal(ours, np.histogram2d(times[inside], units[inside] // 5, (edges, range(141)))[0])
-    assert ours.sum() == inside.sum() and abs(truth.sum() - ours.sum()) <= (~inside).sum()
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(stages(), st.integers(1, 9))
+def test_currents_from_elsewhere_arrive_at_their_steps_and_stages_can_be_taken_in_parts(drawn, steps):
+    made, generator = drawn
+    slow, fast = reference.Engine(made, 2), cpu.Engine(made, 2)
+    x = (generator.random((steps, 2, made[0].inputs)) < 0.3).astype(np.float32)
+    more = (generator.integers(-9, 30, (steps + made[0].depth, 2, made[0].size)) * UNIT).astype(np.float32)
+    for _ in range(2):
+        y, _ = slow.advance(x, 0, 1, more)
+        y_fast, _ = fast.advance(x, 0, 1, more)
+        np.testing.assert_array_equal(y_fast, y)
+        if len(made) > 1:
+            np.testing.assert_array_equal(fast.advance(y, 1)[0], slow.advance(y, 1)[0])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_spike_in_a_channel_too_many_is_left_out(backend):
-    np.testing.assert_array_equal(binned(backend, [0.0, 0.0], [4, 5], (1, 1), dt=1.0, merge=5), [[1]])
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.integers(0, 1000), st.integers(0, 4), st.integers(1, 9))
+def test_event_by_event_equals_the_sum_over_synapses(seed, depth, steps):
+    generator = np.random.default_rng(seed)
+    kernel = (generator.integers(-9, 9, (3, 4, depth + 1)) * UNIT * (generator.random((3, 4, depth + 1)) < 0.5)).astype(
+        np.float32
+    )
+    x = generator.integers(0, 3, (steps, 2, 4)).astype(np.float32)
+    want = np.zeros((steps, 2, 3), np.float32)
+    for t in range(steps):
+        for lag in range(min(t, depth) + 1):
+            want[t] += x[t - lag] @ kernel[:, :, lag].T
+    y, counts = reference.Engine([Stage(4, 3, taps_of(kernel))], 2).advance(x)
+    np.testing.assert_array_equal(y, want)
+    assert counts == np.count_nonzero(x)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_span(backend):
-    cases = {
-        (0.5, 0.2, 0.9): ((1, 2, 699), (0.2, 0.9, False, 0, -1)),
-        (0.2, 0.2, 0.9): ((1, 2, 699), (0.2, 0.9, True, 0, -1)),
-        (): ((), (0.0, 0.0, True, 0, -1)),
-        (0.1, float("nan"), -1.0): ((1, 1, 1), (0.0, 0.0, False, 1, 1)),
-        (0.1, 0.2, float("inf")): ((1, 1, 1), (0.0, 0.0, False, 1, 2)),
-        (0.1, -1e-9, 7.0): ((1, 1, 1), (0.0, 0.0, False, 2, 1)),
-        (0.1, 60.5): ((1, 1), (0.0, 0.0, False, 3, 1)),
-        (0.1, 0.2): ((1, 700), (0.0, 0.0, False, 4, 1)),
-        (0.1, 0.3): ((-1, 70), (0.0, 0.0, False, 4, 0)),
-    }
-    for times, (units, expected) in cases.items():
-        with use(backend):
-            found = span(np.array(times), np.array(units, np.int64), 700, 60.0)
-        assert found == expected
-        assert found.problem == 0 or PROBLEMS[found.problem]
+def simple(inputs=40, size=300, depth=9, seed=0):
+    generator = np.random.default_rng(seed)
+    kernel = np.zeros((size, inputs, depth + 1), np.float32)
+    for o in range(size):
+        kernel[o, np.arange(inputs), generator.integers(0, depth + 1, inputs)] = (
+            generator.integers(-8, 9, inputs) * UNIT
+        )
+    return [Stage(inputs, size, taps_of(kernel), cell=cell(generator, LIF, size, True, False))]
 
 
-@PROPERTY
-@given(st.lists(st.tuples(st.floats(width=32), st.integers(-3, 12)), max_size=12))
-def test_span_of_anything(spikes):
-    times = np.array([t for t, _ in spikes], np.float32)
-    units = np.array([u for _, u in spikes], np.int64)
-    found = {}
-    for backend in BACKENDS:
-        with use(backend):
-            found[backend] = span(times, units, 10, 60.0)
-    assert found["cpu"] == found["reference"]
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_change_nothing(two_threads):
+    made = simple()
+    x = (np.random.default_rng(1).random((200, 16, 40)) < 0.3).astype(np.float32)
+    y, counts = cpu.Engine(made, 16).advance(x)
+    torch.set_num_threads(1)
+    alone, counts_alone = cpu.Engine(made, 16).advance(x)
+    np.testing.assert_array_equal(y, alone)
+    assert y.any() and (counts == counts_alone).all()
+
+
+def test_engines_of_several_python_threads_do_not_disturb_each_other():
+    made = simple()
+    x = (np.random.default_rng(1).random((50, 4, 40)) < 0.3).astype(np.float32)
+    want, _ = cpu.Engine(made, 4).advance(x)
+    wrong = []
+
+    def work():
+        for _ in range(20):
+            if not np.array_equal(cpu.Engine(made, 4).advance(x)[0], want):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_large_rings_take_wider_places():
+    made = simple(inputs=3, size=700, depth=60)
+    assert made[0].size * 2 * 61 > 1 << 16
+    x = np.ones((70, 1, 3), np.float32)
+    np.testing.assert_array_equal(cpu.Engine(made, 1).advance(x)[0], reference.Engine(made, 1).advance(x)[0])
+
+
+def test_what_is_refused():
+    big = Stage(1, 16_400, Rows(np.zeros((1, 16_400), np.float32), np.zeros(1, np.int64)))
+    with pytest.raises(NotImplementedError, match="16384 neurons, here are 16400"):
+        cpu.Engine([big], 1)
+    mixed = Rows(np.zeros((2, 2), np.int8), np.zeros(2, np.int64))
+    with pytest.raises(TypeError, match="one kind"):
+        cpu.Engine([Stage(2, 2, mixed), Stage(2, 2, mixed._replace(weight=np.zeros((2, 2), np.float32)))], 1)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_the_backend_is_chosen_and_finds_what_is_not_finite(backend):
+    with use(backend):
+        runs = engine(simple(), 2)
+    assert type(runs).__module__.endswith(backend)
+    x = np.zeros((3, 2, 5), np.float32)
+    assert runs.first_unsound(x) == -1 and runs.first_unsound(x[:0]) == -1
+    for bad in (np.nan, np.inf, -np.inf):
+        x[1, 1, 2] = bad
+        assert runs.first_unsound(x) == 17

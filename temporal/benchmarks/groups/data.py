@@ -38,7 +38,7 @@ from temporal.datasets import (
 )
 from temporal.frontends import Cochlea
 from temporal.kernels import use
-from temporal.kernels.events import bin_events
+from temporal.kernels.binning import bin_events
 
 __all__ = ["cases"]
 
