@@ -13,14 +13,19 @@ from .deltas import Deltas
 from .encoders import Latency, LevelCrossing, Poisson
 from .fourier import STFT
 from .gabor import InvertibleCQT
+from .griffin_lim import GriffinLim
+from .inverse import InverseMel, InverseSTFT
 from .learnable import LEAF, SincConv
 from .levels import AmplitudeToDB, Log
+from .masking import SpecAugment
 from .mel import MelSpectrogram
 from .mfcc import MFCC
 from .normalize import Normalize
 from .pcen import PCEN
 from .periodicity import CombinedFrequencyPeriodicity
 from .resample import Resample
+from .running import RunningNormalize
+from .utterance import UtteranceNormalize
 
 __all__ = [
     "CQT",
@@ -37,6 +42,9 @@ __all__ = [
     "Deltas",
     "FoldOctaves",
     "Gammatonegram",
+    "GriffinLim",
+    "InverseMel",
+    "InverseSTFT",
     "InvertibleCQT",
     "Latency",
     "LevelCrossing",
@@ -45,5 +53,8 @@ __all__ = [
     "Normalize",
     "Poisson",
     "Resample",
+    "RunningNormalize",
     "SincConv",
+    "SpecAugment",
+    "UtteranceNormalize",
 ]

@@ -19,12 +19,18 @@ from temporal.frontends import (
     CombinedFrequencyPeriodicity,
     Deltas,
     FoldOctaves,
+    GriffinLim,
+    InverseMel,
+    InverseSTFT,
     InvertibleCQT,
     Log,
     MelSpectrogram,
     Normalize,
     Resample,
+    RunningNormalize,
     SincConv,
+    SpecAugment,
+    UtteranceNormalize,
 )
 
 
@@ -57,6 +63,13 @@ LAYERS = {
     "chroma": lambda: Chroma(16000, hop_length=300),
     "fold octaves": lambda: Chain(InvertibleCQT(16000, fmin=200.0, output="power"), FoldOctaves(74, fmin=200.0)),
     "cfp": lambda: CombinedFrequencyPeriodicity(16000, win_length=1025),
+    "inverse stft": lambda: Chain(Chain(STFT(256, output="complex"), InverseSTFT(256)), STFT(64)),
+    "griffin-lim": lambda: Chain(STFT(64, output="power"), GriffinLim(64, 3, power=2.0, init="random")),
+    "inverse mel": lambda: Chain(mel(), InverseMel(16000, 512, n_iter=5, n_mels=40)),
+    "utterance": lambda: Chain(mel(), Log(), UtteranceNormalize(size=40, trainable=("gain", "offset"))),
+    "running": lambda: Chain(mel(), Log(), RunningNormalize(20.0, size=40, trainable=("gain", "offset"))),
+    "running, prior": lambda: Chain(mel(), Log(), RunningNormalize(20.0, mean=torch.full((40,), -5.0), std=2.0)),
+    "spec augment": lambda: Chain(mel(), SpecAugment()).eval(),
 }
 layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
 bare = pytest.mark.parametrize("make", [mel, lambda: STFT(256)], ids=["mel", "STFT"])
