@@ -1,10 +1,10 @@
 """Front ends beside torchaudio, librosa, nnAudio and nnAudio2: spectra, inverses, gradients, streams, nnAudio's own shape.
 
 Everybody is set to librosa's definition (zeros beyond the ends), and is compared with librosa in float64, or with a direct
-sum. Times are of one call on a batch in memory. Beside short-time spectra stand, as their
-floor, torch's real FFTs of the frames alone, which a transform that never leaves the cache undercuts; beside the rest, a
-copy of the bytes that are read and written. Contenders that compute something else (nnAudio's
-constant- and variable-Q wavelets are of other lengths) are timed with their error beside them.
+sum. Times are of one call on a batch in memory. The floor of short-time spectra is torch's real FFTs of the frames alone,
+which a transform that never leaves the cache undercuts; of the rest, a copy of the bytes that are read and written.
+Contenders that compute something else (nnAudio's constant- and variable-Q wavelets are of other lengths) are timed with
+their error beside them.
 """
 
 from __future__ import annotations
@@ -285,6 +285,7 @@ def _invertible(shape: Shape, quick: bool, back: bool) -> Case:
         f'temporal layout="{layout}"': frontends.InvertibleCQT(shape.rate, fmin=fmin, layout=layout)
         for layout in ("matrix", "octaves")
     }
+    contenders: dict[str, Callable[[], Any]]
     if back:
         made = {name: layer(x) for name, layer in layers.items()}
         contenders = {
@@ -366,7 +367,7 @@ def _griffin_lim(quick: bool) -> Case:
     shape = Shape(2, 40_000 if not quick else 4000, 22_050, 1024 if not quick else 256, 256 if not quick else 64, 1)
     x = _wave(shape)
     magnitude = frontends.STFT(shape.n_fft, hop_length=shape.hop)(x)
-    cut = {"n_fft": shape.n_fft, "hop_length": shape.hop}
+    cut: dict[str, Any] = {"n_fft": shape.n_fft, "hop_length": shape.hop}
     measure = frontends.STFT(**cut).double()
 
     def distance(wave: Any) -> float:
