@@ -82,7 +82,7 @@ FRONT_ENDS = {
         1000, n_fft=32, hop_length=10, n_mels=6, trainable=("window", "basis", "filter_bank")
     ),
     "gammatone": lambda: Gammatonegram(1000, n_fft=32, hop_length=10, n_bins=6, fmax=400.0),
-    "resample": lambda: Resample(3, 2, quality="fast"),
+    "resample": lambda: Resample(4, 5, quality="fast"),
     "resample to mel": lambda: Chain(Resample(2, 3, quality="fast"), log_mel()),
     "chroma": lambda: Chroma(1000, 16, hop_length=5),
     "fold octaves": lambda: Chain(STFT(22, hop_length=5), FoldOctaves(12)),
