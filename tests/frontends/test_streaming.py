@@ -94,7 +94,7 @@ FRONT_ENDS = {
     "vqt, per octave": lambda: VQT(1000, hop_length=5, fmin=100.0, n_bins=4, bins_per_octave=2, latency="per_octave"),
     "leaf": lambda: LEAF(1000, n_filters=3, kernel_size=9, hop_length=5, fmin=50.0, pcen=False),
     "sinc": lambda: SincConv(1000, 3, 9, hop_length=5),
-    "resample": lambda: Resample(3, 2, quality="fast"),
+    "resample": lambda: Resample(4, 5, quality="fast"),
     "resample to mel": lambda: Chain(Resample(2, 3, quality="fast"), log_mel()),
     "chroma": lambda: Chroma(1000, 16, hop_length=5),
     "fold octaves": lambda: Chain(STFT(22, hop_length=5), FoldOctaves(12)),
