@@ -20,6 +20,7 @@ from .._memory import empty, workspace
 from .._threads import share
 from . import _loops
 from ._plan import plan
+from ._single import single
 from ._vectors import LANES
 
 __all__ = ["bands", "bands_backward", "spectrogram", "spectrogram_backward"]
@@ -34,6 +35,8 @@ def spectrogram(
 ) -> Tensor:  # fmt: skip
     """``reference.spectrogram``."""
     items, samples, frames, bins = _shape(wave, window, hop_length, left, right)
+    if items * frames == 1 and spans is not None and bank is not None and not left and not right:
+        return single(wave, window, bank, spans, power, log)
     rows = bins if bank is None else bank.shape[0]
     out = empty((*wave.shape[:-1], rows, frames), torch.float32)
     if out.numel():
