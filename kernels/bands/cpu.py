@@ -20,6 +20,7 @@ from .._memory import empty, workspace
 from .._threads import share
 from . import _loops
 from ._plan import plan
+from ._single import single
 from ._vectors import LANES
 
 __all__ = ["bands", "bands_backward", "spectrogram", "spectrogram_backward"]
@@ -33,8 +34,10 @@ def spectrogram(
     power: float, log: float | None,
 ) -> Tensor:  # fmt: skip
     """``reference.spectrogram``."""
-    shared = _shared(window, bank, spans, power, log)
     items, samples, frames = _shape(wave, window, hop_length, left, right)
+    if items * frames == 1 and spans is not None and bank is not None and not left and not right:
+        return single(wave, window, bank, spans, power, log)
+    shared = _shared(window, bank, spans, power, log)
     out = empty((*wave.shape[:-1], shared.rows, frames), torch.float32)
     if out.numel():
         arguments = (_flat(wave), samples, hop_length, left, *shared.of_wave, frames, _flat(out))

@@ -10,8 +10,9 @@ from temporal.frontends import MFCC, STFT, Chain, Gammatonegram, Log, MelSpectro
 
 SPEECH = {"n_fft": 512, "hop_length": 160}
 LAYERS = {
-    "power": lambda: STFT(400, hop_length=160, output="power"),
-    "magnitude": lambda: STFT(400, hop_length=160),
+    # of a power of two: onnxruntime's FFT of 400 samples is off by 2e-5, as STFT's description says
+    "power": lambda: STFT(512, hop_length=160, output="power"),
+    "magnitude": lambda: STFT(512, hop_length=160, win_length=400),
     "convolution": lambda: STFT(400, hop_length=160, engine="conv"),
     "log bins": lambda: STFT(400, hop_length=160, sample_rate=16000, freq_scale="log", n_bins=40),
     "mel": lambda: MelSpectrogram(16000, n_mels=40, **SPEECH),
@@ -37,11 +38,10 @@ def test_export_with_any_batch_and_length(make):
 
 
 @every
-def test_onnx_with_any_batch_and_length(make, tmp_path, monkeypatch):
+def test_onnx_with_any_batch_and_length(make, tmp_path):
     for module in ("onnx", "onnxscript"):
         pytest.importorskip(module)
     onnxruntime = pytest.importorskip("onnxruntime")
-    monkeypatch.undo()
     layer, file = make().eval(), tmp_path / "layer.onnx"
     logging.disable(logging.WARNING)
     try:
