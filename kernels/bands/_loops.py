@@ -5,6 +5,9 @@ A block goes the whole way while it is in the second-level cache: cut, transpose
 forward one again, which costs less than to store the spectra.
 """
 
+# numba gives a function that it compiles its context: mypy does not see it.
+# mypy: disable-error-code="call-arg"
+
 from typing import Any
 
 import numba

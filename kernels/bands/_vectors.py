@@ -361,4 +361,4 @@ def _five(a, b, c, d, e):
     )  # fmt: skip
 
 
-_BUTTERFLIES = {2: _two, 3: _three, 4: _four, 5: _five}
+_BUTTERFLIES: dict[int, Any] = {2: _two, 3: _three, 4: _four, 5: _five}

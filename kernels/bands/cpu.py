@@ -122,7 +122,7 @@ def _shared(window: Tensor, bank: Tensor | None, spans: Tensor | None, power: fl
     if shared is None:
         bins = window.shape[0] // 2 + 1
         rows = bins if bank is None else bank.shape[0]
-        of_wave = (_flat(window), *plan(window.shape[0]), *_sums(bank, spans, rows, power, log))
+        of_wave = (_flat(window), *(plan(window.shape[0]) or ()), *_sums(bank, spans, rows, power, log))
         shared = _Shared(of_wave, rows, bins, max(1, _GRAIN // (LANES * window.shape[0])))
         if all(tensor is None or tensor.is_contiguous() for tensor in (window, bank, spans)):
             if len(_known) >= _MOST_KNOWN:
@@ -140,7 +140,10 @@ def _run(run: Callable, arguments: tuple, size: int, count: int, grain: int) -> 
         with workspace(size) as arrays:
             run(*arguments, *arrays, first, stop)
 
-    share(task, count, grain)
+    if count == 1:  # a step of a stream
+        task(0, 1)
+    else:
+        share(task, count, grain)
 
 
 def _sums(bank: Tensor | None, spans: Tensor | None, rows: int, power: float, log: float | None) -> tuple[Any, ...]:

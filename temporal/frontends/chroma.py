@@ -21,9 +21,9 @@ class Chroma(FilterBankFrontEnd):
 
     C[c, t] = sum_k F[c, k] |X[k, t]|^power,  F[c, k] = exp(-2 (d / b_k)^2) / n_k * exp(-((o_k - ctroct) / octwidth)^2 / 2)
 
-    with n_k the 2-norm of the first factor over the classes, o_k the octave of bin k above A0 (27.5 Hz), d the distance of o_k * n_chroma to class c around the circle, b_k the
-    bin's width in classes, at least 1. Each frame is then divided by its norm (frames of silence stay 0). From
-    constant-Q frames, `FoldOctaves` makes the same.
+    with o_k the octave of bin k above A0 (27.5 Hz), d the distance of o_k * n_chroma to class c around the circle, b_k
+    the bin's width in classes, at least 1, and n_k the 2-norm over the classes. Each frame is then divided by its norm
+    (frames of silence stay 0). From constant-Q frames, `FoldOctaves` makes the same.
 
     Args:
         sample_rate: of the signal, in Hz, > 0.

@@ -9,7 +9,7 @@ from temporal.frontends import CombinedFrequencyPeriodicity
 SMALL = {"resolution": 20.0, "win_length": 31, "hop_length": 9, "fmin": 60.0, "fmax": 300.0, "bins_per_octave": 6}
 
 
-@pytest.mark.filterwarnings("ignore:divide by zero")  # in nnAudio2's constructor
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:stft with return_complex=False")  # both in nnAudio2
 def test_nnaudio(signal, monkeypatch, capsys):
     monkeypatch.setenv("NNAUDIO_DISABLE_CITATION_REMINDER", "1")
     cfp = pytest.importorskip(
@@ -18,13 +18,16 @@ def test_nnaudio(signal, monkeypatch, capsys):
     wave, rate = signal
     if rate != 16000:
         wave, rate = np.repeat(wave, 2), 16000
-    wave = torch.tensor(wave[:16000], dtype=torch.float32)
-    theirs = cfp.Combined_Frequency_Periodicity()(wave[None])
-    ours = CombinedFrequencyPeriodicity(16000, mode="nnaudio", output="all")(wave)
+    # In float64: where a spectrum is flat, as a click's, the cepstrum is rounding, which the powers blow up.
+    wave = torch.tensor(wave[:16000])
+    theirs = cfp.Combined_Frequency_Periodicity().double()(wave[None])
+    layer = CombinedFrequencyPeriodicity(16000, mode="nnaudio", output="all").double()
+    layer.window = layer.window.float().double()  # as it rounds it: where the spectrum is near 0 this is all there is
+    ours = layer(wave)
     assert ours.shape[-1] == 1 + len(wave) // 320
     for part, other in zip(ours, theirs, strict=True):
-        # It drops the first and last frame. The power 0.24 blows up rounding near 0, in float32: measured 2e-6.
-        assert (part[:, 1:-1] - other[0]).abs().max() <= 1e-4 * (other.abs().max() or 1)
+        # It drops the first and last frame.
+        assert (part[:, 1:-1] - other[0]).abs().max() <= 1e-4 * other.abs().max() + 1e-7
 
 
 def test_a_direct_computation():

@@ -208,7 +208,7 @@ def test_bad_input():
     resample = Resample(16000, 8000)
     with pytest.raises(ValueError, match="quality='hq' is unknown"):
         Resample(16000, 8000, quality="hq")
-    with pytest.raises(TypeError, match="int16; .*divide by 32768"):
+    with pytest.raises(TypeError, match=r"int16; .*divide by 32768"):
         resample(torch.zeros(5, dtype=torch.int16))
     with pytest.raises(ValueError, match="flush needs the state"):
         resample.flush(None)

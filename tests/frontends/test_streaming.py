@@ -25,8 +25,8 @@ from temporal.frontends import (
     MelSpectrogram,
     Normalize,
     Resample,
-    SincConv,
     RunningNormalize,
+    SincConv,
     SpecAugment,
 )
 
@@ -94,7 +94,7 @@ FRONT_ENDS = {
     "vqt, per octave": lambda: VQT(1000, hop_length=5, fmin=100.0, n_bins=4, bins_per_octave=2, latency="per_octave"),
     "leaf": lambda: LEAF(1000, n_filters=3, kernel_size=9, hop_length=5, fmin=50.0, pcen=False),
     "sinc": lambda: SincConv(1000, 3, 9, hop_length=5),
-    "resample": lambda: Resample(3, 2, quality="fast"),
+    "resample": lambda: Resample(4, 5, quality="fast"),
     "resample to mel": lambda: Chain(Resample(2, 3, quality="fast"), log_mel()),
     "chroma": lambda: Chroma(1000, 16, hop_length=5),
     "fold octaves": lambda: Chain(STFT(22, hop_length=5), FoldOctaves(12)),
@@ -104,10 +104,13 @@ FRONT_ENDS = {
     "there and back": lambda: Chain(STFT(16, hop_length=5, output="complex"), InverseSTFT(16, hop_length=5)),
     "there and back, short window": lambda: Chain(
         STFT(15, win_length=9, hop_length=4, output="complex"), InverseSTFT(15, win_length=9, hop_length=4)
+    ),
     "there and back, long hop": lambda: Chain(
         STFT(16, hop_length=11, window="hamming", output="complex"), InverseSTFT(16, hop_length=11, window="hamming")
+    ),
     "inverse mel": lambda: Chain(
         MelSpectrogram(1000, n_fft=32, hop_length=10, n_mels=6), InverseMel(1000, 32, n_mels=6, n_iter=5)
+    ),
     "running normalize": lambda: Chain(STFT(**SMALL), RunningNormalize(7.0)),
     "running normalize, prior": lambda: Chain(STFT(**SMALL), RunningNormalize(7.0, mean=1.0, std=2.0)),
     "spec augment": lambda: Chain(STFT(**SMALL), SpecAugment()).eval(),
