@@ -221,7 +221,7 @@ def table(results: dict[str, dict[str, dict]], about: str) -> str:
     for kind, place in (("the official split", 0), ("unseen speakers", 1)):
         means = {name: statistics.mean(pair[place]) for name, pair in scores.items() if pair[place]}
         order = sorted(means, key=lambda name: -means[name])
-        lines += ["", f"On {kind} {order[0]} wins; the order is {', '.join(order)}."] if order else []
+        lines += ["", f"On {kind}, {order[0]} has the highest mean; the order is: {'; '.join(order)}."] if order else []
     return "\n".join(lines) + "\n"
 
 
@@ -266,7 +266,8 @@ def main() -> None:
         f"{SAMPLES / RATE:.2f} s. Three convolutions over time, Adam with one cycle to {LEARNING_RATE:g}, "
         f"{1 if given.quick else EPOCHS} epochs (set before any test, on a part of the training part), the last epoch. "
         f"Official split: takes 0 to 4 are tested, {len(SEEDS)} seeds, mean ± deviation of the seeds. Unseen speaker: "
-        "each speaker left out once, one seed, mean ± deviation of the speakers. Written by "
+        "each speaker left out once, one seed, mean ± deviation of the speakers. A lead of less than a deviation says "
+        "little. CPU s: one run on one core, the frames of what is fixed computed before. Written by "
         "`examples/compare_front_ends.py`, which says the rest."
     )
     text = table(results, about)

@@ -56,7 +56,6 @@ def mel(**options: Any) -> MelSpectrogram:
     return MelSpectrogram(RATE, **SIZES, n_mels=32, **options)
 
 
-STREAM = "a chunk of a batch that completes no frame: shapes that cannot be multiplied"
 GUARDS = "the number of frames is compared with others, so not any length does"
 CONVERTER = "a complex spectrum is indexed, which torch's ONNX converter does not know"
 LENGTH = "the plan of the bands depends on the length; export at the length that is used"
@@ -95,9 +94,9 @@ FRONT_ENDS = {
     "LEAF": Known(
         lambda: LEAF(RATE, n_filters=16, kernel_size=101, hop_length=80),
         stored=("center",),
-        lacking={"stream": STREAM, "export": GUARDS, "onnx": GUARDS},
+        lacking={"export": GUARDS, "onnx": GUARDS},
     ),
-    "SincConv": Known(lambda: SincConv(RATE, 16, 101, hop_length=20), stored=("low",), lacking={"stream": STREAM}),
+    "SincConv": Known(lambda: SincConv(RATE, 16, 101, hop_length=20), stored=("low",)),
 }
 
 
