@@ -1,10 +1,11 @@
-"""Try every neuron's Triton kernels on the GPU of this machine, in about two minutes, and write what was found.
+"""Try the Triton kernels and the spectrogram layers on this machine's GPU, in about two minutes, and write what was found.
 
     python examples/gpu_check.py                      # a table, and gpu_check.json
     python examples/gpu_check.py --out result.json
 
 Checked: the same spikes, membranes and gradients as the reference; nothing waits for the GPU in secret; forward and
-backward can be captured in a CUDA graph; bytes a second, beside a plain copy and beside SpikingJelly where it is installed.
+backward can be captured in a CUDA graph; bytes a second, beside a plain copy and beside SpikingJelly where it is installed;
+spectrograms as on the CPU, and for which lengths FFTs are faster than convolutions.
 
 Exit status: 0 all is well, 1 a check failed, 2 wrong arguments, 3 there is no CUDA GPU here.
 """
@@ -12,6 +13,7 @@ Exit status: 0 all is well, 1 a check failed, 2 wrong arguments, 3 there is no C
 import argparse
 import contextlib
 import functools
+import inspect
 import itertools
 import json
 import statistics
@@ -24,7 +26,9 @@ from typing import Any
 
 import torch
 
+from temporal.frontends import STFT, MelSpectrogram
 from temporal.kernels import use
+from temporal.kernels.bands import bands, spans
 from temporal.neurons import LIF
 from temporal.neurons.functional import adlif, alif, cuba_lif, li, lif
 
@@ -193,14 +197,21 @@ def waiting(check: Check) -> None:
 
             with check.trial("no wait", f"{name}, {kind}"):
                 call()  # compiles, which may wait
-                if check.on_gpu:
-                    torch.cuda.synchronize()
-                    torch.cuda.set_sync_debug_mode("error")
-                try:
+                with no_wait(check):
                     call()
-                finally:
-                    if check.on_gpu:
-                        torch.cuda.set_sync_debug_mode("default")
+
+
+@contextlib.contextmanager
+def no_wait(check: Check) -> Iterator[None]:
+    """Every hidden wait of the host for the GPU is an error."""
+    if check.on_gpu:
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        if check.on_gpu:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def graphs(check: Check) -> None:
@@ -303,6 +314,61 @@ def layers(check: Check) -> dict[str, tuple[Callable, Callable]]:
     return {name: passes(run) for name, run in runs.items()}
 
 
+def front_ends(check: Check) -> None:
+    """Spectrogram layers: the CPU's numbers, no hidden wait, a CUDA graph; and the bands' kernel beside plain torch."""
+    makers = {
+        "mel": lambda: MelSpectrogram(16000, n_fft=512, hop_length=160, n_mels=80),
+        "STFT": lambda: STFT(512, hop_length=160),
+    }
+    wave = torch.randn(4, 16000, device=check.device, requires_grad=True)
+    for name, make in makers.items():
+        layer, true = make().to(check.device), make().double()(wave.detach().cpu().double())
+        worst = error(layer(wave).detach().cpu(), true)
+        check.add("front end", f"{name}, against float64 on the CPU", worst <= 1e-5, error=worst)
+        weights = torch.randn_like(layer(wave))
+
+        def call(layer=layer, weights=weights):
+            result = layer(wave)
+            return result.detach(), *torch.autograd.grad(result, wave, weights)
+
+        with check.trial("front end", f"{name}, no wait"):
+            call()
+            with no_wait(check):
+                call()
+        with check.trial("front end", f"{name}, graph"):
+            replay = captured(check, call)
+            with torch.no_grad():
+                wave.copy_(wave.flip(-1))
+            for replayed, eager in zip(replay(), call(), strict=True):
+                if not torch.allclose(replayed, eager, rtol=1e-5, atol=1e-5):
+                    raise RuntimeError("a replay gave other numbers than the call itself")
+    spectra = torch.randn(64, 1000 if check.on_gpu else 10, 257, dtype=torch.complex64, device=check.device)
+    bank = MelSpectrogram(16000, n_fft=512, hop_length=160, n_mels=80).filter_bank.to(check.device)
+
+    def fused(backend):
+        with use(backend):
+            return bands(spectra, bank, spans=spans(bank), log=1e-6)
+
+    worst = error(fused(check.backend), fused("reference"))
+    times = {name: check.seconds(lambda name=name: fused(name)) * 1e3 for name in (check.backend, "reference")}
+    check.add("front end", "log-mel of spectra", worst <= 1e-5, error=worst, ms=times[check.backend])
+    check.add("front end", "log-mel of spectra, plain torch", None, ms=times["reference"])
+
+
+def engines(check: Check) -> None:
+    """Where convolutions are faster than FFTs: the rule behind engine="auto" is to be compared with this."""
+    if "engine" not in inspect.signature(STFT).parameters:
+        check.add("engine", "STFT", None, skipped="this version has one engine")
+        return
+    wave = torch.randn(16, 16000 if check.on_gpu else 4096, device=check.device)
+    for n_fft in (64, 128, 256, 512, 1024, 2048):
+        times = {}
+        for engine in ("fft", "conv"):
+            layer = STFT(n_fft, hop_length=n_fft // 4, engine=engine).to(check.device)
+            times[f"{engine} ms"] = check.seconds(lambda layer=layer: layer(wave), 5) * 1e3
+        check.add("engine", f"STFT, n_fft {n_fft}", None, **times)
+
+
 def surroundings(device: torch.device) -> dict[str, str]:
     """Versions, and the GPU."""
     found = {"python": sys.version.split()[0]}
@@ -348,7 +414,7 @@ def main(given: list[str] | None = None) -> int:
     about = surroundings(check.device)
     print("\n".join(f"{name:13} {value}" for name, value in about.items()), flush=True)
     started = time.perf_counter()
-    for section in (parity, waiting, graphs, speed):
+    for section in (parity, waiting, graphs, speed, front_ends, engines):
         section(check)
     result = {"about": about, "seconds": time.perf_counter() - started, "failures": check.failures, **check.found}
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -26,8 +26,9 @@ PUBLIC = {
     """,
     "temporal.delays": "DelaySchedule DelayedLinear",
     "temporal.frontends": """
-        AmplitudeToDB CQT Chain Cochlea Deltas Gammatonegram InvertibleCQT LEAF Latency LevelCrossing Log MFCC MelSpectrogram
-        Normalize PCEN Poisson STFT SincConv VQT
+        AmplitudeToDB CQT Chain Chroma Cochlea CombinedFrequencyPeriodicity Deltas FoldOctaves Gammatonegram GriffinLim
+        InverseMel InverseSTFT InvertibleCQT LEAF Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson
+        Resample RunningNormalize STFT SincConv SpecAugment UtteranceNormalize VQT
     """,
     "temporal.kernels": "empty_cache use",
     "temporal.layers": """

@@ -5,6 +5,9 @@ A block goes the whole way while it is in the second-level cache: cut, transpose
 forward one again, which costs less than to store the spectra.
 """
 
+# numba gives a function that it compiles its context: mypy does not see it.
+# mypy: disable-error-code="call-arg"
+
 from typing import Any
 
 import numba
@@ -146,8 +149,8 @@ def make_forward(version):
 
     @numba.njit(**_options)
     def forward(
-        wave, samples, hop, left, window, radices, twiddles, table, bank, spans, bands, power, offset, logged, frames, out, work,
-        first, stop,
+        wave, samples, hop, left, window, radices, twiddles, table, bank, spans, bands, power, offset, logged, frames, out,
+        work, first, stop,
     ):  # fmt: skip
         """Blocks first .. stop of all signals, each of ceil(frames / LANES); without a bank, the bands are the bins."""
         _ = version

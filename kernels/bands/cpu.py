@@ -9,7 +9,7 @@ signal's hop in, the bands out; a block of 16 frames, 2 x 131 kB, stays in the s
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from .._memory import empty, workspace
 from .._threads import share
 from . import _loops
 from ._plan import plan
+from ._single import single
 from ._vectors import LANES
 
 __all__ = ["bands", "bands_backward", "spectrogram", "spectrogram_backward"]
@@ -33,14 +34,15 @@ def spectrogram(
     power: float, log: float | None,
 ) -> Tensor:  # fmt: skip
     """``reference.spectrogram``."""
-    items, samples, frames, bins = _shape(wave, window, hop_length, left, right)
-    rows = bins if bank is None else bank.shape[0]
-    out = empty((*wave.shape[:-1], rows, frames), torch.float32)
+    items, samples, frames = _shape(wave, window, hop_length, left, right)
+    if items * frames == 1 and spans is not None and bank is not None and not left and not right:
+        return single(wave, window, bank, spans, power, log)
+    shared = _shared(window, bank, spans, power, log)
+    out = empty((*wave.shape[:-1], shared.rows, frames), torch.float32)
     if out.numel():
-        shared = _shared(wave, samples, window, hop_length, left, bank, spans, rows, power, log, frames)
-        run, size = _kernel("forward"), 64 * bins + LANES * rows + LANES
-        arguments = (*shared, _flat(out))
-        _run(run, arguments, size, items * -(-frames // LANES), max(1, _GRAIN // (LANES * window.shape[0])))
+        arguments = (_flat(wave), samples, hop_length, left, *shared.of_wave, frames, _flat(out))
+        size = 64 * shared.bins + LANES * shared.rows + LANES
+        _run(_kernel("forward"), arguments, size, items * -(-frames // LANES), shared.grain)
     return out
 
 
@@ -49,16 +51,16 @@ def spectrogram_backward(
     right: int, power: float, log: float | None,
 ) -> Tensor:  # fmt: skip
     """The gradient for the wave."""
-    items, samples, frames, bins = _shape(wave, window, hop_length, left, right)
-    rows = bins if bank is None else bank.shape[0]
+    shared = _shared(window, bank, spans, power, log)
+    items, samples, frames = _shape(wave, window, hop_length, left, right)
     out = empty(wave.shape, torch.float32)
-    if not frames or not rows:
+    if not frames or not shared.rows:
         return out.zero_()
     if out.numel():
-        shared = _shared(wave, samples, window, hop_length, left, bank, spans, rows, power, log, frames)
-        arguments = (_flat(grad), *shared, _flat(out))
-        size = 96 * bins + 2 * LANES * rows + LANES
-        _run(_kernel("backward"), arguments, size, items, 1 if items * frames * window.shape[0] > _GRAIN else items)
+        arguments = (_flat(grad), _flat(wave), samples, hop_length, left, *shared.of_wave, frames, _flat(out))
+        size = 96 * shared.bins + 2 * LANES * shared.rows + LANES
+        grain = -(-shared.grain * LANES // frames)
+        _run(_kernel("backward"), arguments, size, items, grain)
     return out
 
 
@@ -100,20 +102,51 @@ def bands_backward(
     return torch.view_as_complex(out)
 
 
+class _Shared(NamedTuple):
+    """What does not change from call to call."""
+
+    of_wave: tuple[Any, ...]  # the kernels' arguments from the window to the logarithm
+    rows: int
+    bins: int
+    grain: int  # blocks that pay for waking a thread
+
+
+_known: dict[Any, _Shared] = {}
+_MOST_KNOWN = 64
+
+
+def _shared(window: Tensor, bank: Tensor | None, spans: Tensor | None, power: float, log: float | None) -> _Shared:
+    """Kept from call to call, by where the constants lie: a step of a stream takes a few microseconds.
+
+    The arrays are views that see what is written into the tensors, and hold their memory: nothing else can lie there.
+    """
+    place = (_place(window), bank is None or _place(bank), spans is None or _place(spans), power, log)
+    shared = _known.get(place)
+    if shared is None:
+        bins = window.shape[0] // 2 + 1
+        rows = bins if bank is None else bank.shape[0]
+        of_wave = (_flat(window), *(plan(window.shape[0]) or ()), *_sums(bank, spans, rows, power, log))
+        shared = _Shared(of_wave, rows, bins, max(1, _GRAIN // (LANES * window.shape[0])))
+        if all(tensor is None or tensor.is_contiguous() for tensor in (window, bank, spans)):
+            if len(_known) >= _MOST_KNOWN:
+                _known.clear()
+            _known[place] = shared
+    return shared
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
+
+
 def _run(run: Callable, arguments: tuple, size: int, count: int, grain: int) -> None:
     def task(first: int, stop: int) -> None:
         with workspace(size) as arrays:
             run(*arguments, *arrays, first, stop)
 
-    share(task, count, grain)
-
-
-def _shared(wave, samples, window, hop_length, left, bank, spans, rows, power, log, frames) -> tuple[Any, ...]:
-    """What forward and backward both take."""
-    fft = plan(window.shape[0])
-    return (
-        _flat(wave), samples, hop_length, left, _flat(window), *fft, *_sums(bank, spans, rows, power, log), frames
-    )  # fmt: skip
+    if count == 1:  # a step of a stream
+        task(0, 1)
+    else:
+        share(task, count, grain)
 
 
 def _sums(bank: Tensor | None, spans: Tensor | None, rows: int, power: float, log: float | None) -> tuple[Any, ...]:
@@ -126,11 +159,11 @@ def _sums(bank: Tensor | None, spans: Tensor | None, rows: int, power: float, lo
     return *of_bank, rows, int(power), np.float32(0 if log is None else log), log is not None
 
 
-def _shape(wave: Tensor, window: Tensor, hop_length: int, left: int, right: int) -> tuple[int, int, int, int]:
-    """Signals, their samples, their frames, bins."""
-    samples, n_fft = wave.shape[-1], window.shape[0]
-    frames = max(0, 1 + (left + samples + right - n_fft) // hop_length)
-    return wave.shape[:-1].numel(), samples + min(right, 0), frames, n_fft // 2 + 1
+def _shape(wave: Tensor, window: Tensor, hop_length: int, left: int, right: int) -> tuple[int, int, int]:
+    """Signals, samples and frames of each; frames alone decide which samples are seen."""
+    samples = wave.shape[-1]
+    frames = max(0, 1 + (left + samples + right - window.shape[0]) // hop_length)
+    return wave.shape[:-1].numel(), samples, frames
 
 
 @cache
@@ -141,4 +174,6 @@ def _kernel(name: str) -> Callable:
 
 def _flat(tensor: Tensor) -> np.ndarray:
     """A flat array of a tensor's elements, without a copy where it is contiguous."""
-    return np.ascontiguousarray(tensor.detach().numpy()).reshape(-1)
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    return (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy().reshape(-1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..framing import reference as framing
 
-__all__ = ["bands", "bands_backward", "magnitude", "spectrogram", "spectrogram_backward"]
+__all__ = ["bands", "bands_backward", "magnitude", "spectra", "spectrogram", "spectrogram_backward"]
 
 
 def bands(spectra: Tensor, bank: Tensor | None, spans: Tensor | None, power: float, log: float | None) -> Tensor:
@@ -30,13 +30,16 @@ def spectrogram(
     power: float, log: float | None,
 ) -> Tensor:  # fmt: skip
     """``bands`` of the real FFTs of the frames of a signal, or without a bank ``magnitude``."""
+    return bands(spectra(wave, window, hop_length, left, right), bank, spans, power, log)
+
+
+def spectra(wave: Tensor, window: Tensor, hop_length: int, left: int, right: int) -> Tensor:
+    """The real FFTs of the frames of a signal, [..., frames, n_fft // 2 + 1]."""
     frames = framing.frame(wave, window, hop_length, left, right)
     if frames.numel() == 0:  # MKL refuses an empty batch; this one has the shape, and a gradient
         bins = frames[..., : frames.shape[-1] // 2 + 1]
-        spectra = torch.complex(bins, bins)
-    else:
-        spectra = torch.fft.rfft(frames)
-    return bands(spectra, bank, spans, power, log)
+        return torch.complex(bins, bins)
+    return torch.fft.rfft(frames)
 
 
 def bands_backward(grad: Tensor, spectra: Tensor, *arguments: Any) -> Tensor:

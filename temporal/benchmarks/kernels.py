@@ -139,7 +139,47 @@ def table() -> str:
     columns += [f"ESTIMATE {name}" for name in _BANDWIDTH]
     all_cases = list(cases())
     lines = [f"triton {version('triton')}", "", _line(columns), _line(["---"] * len(columns)), *map(row, all_cases)]
-    return "\n".join([head, *lines, "", *_sums(all_cases), ""])
+    return "\n".join([head, *lines, "", *_sums(all_cases), "", *spectral_table(), ""])
+
+
+def spectral_cases() -> Iterator[tuple[str, Any, float]]:
+    """Name, launch and bytes a frame of the bands of a spectrum: log-mel and mel, of power and of magnitude."""
+    from temporal.kernels.bands import cuda  # loads Triton
+
+    frames, bins, bands = 4096, 257, 80
+    spectra = torch.empty(16, frames, bins, dtype=torch.complex64, device="meta")
+    bank = torch.empty(bands, bins, device="meta")
+    spans = torch.empty(bands, 2, dtype=torch.int32, device="meta")
+    for power, log in ((2.0, 1e-6), (2.0, None), (1.0, None)):
+        _, launch = cuda.plan(spectra, bank, spans, power, log)
+        name = f"{'magnitude' if power == 1 else 'power'}, bands{'' if log is None else ', logarithm'}"
+        yield name, launch, 8.0 * bins + 4.0 * bands
+
+
+def spectral_table() -> Iterator[str]:
+    """The lines about bands."""
+    yield "Bands of spectra, 257 bins to 80 bands, float32. Rows of 257 complex numbers start at multiples of 8 bytes, so no"
+    yield "access can be wider; the bytes are those of the spectra and the bands, a frame; ESTIMATE: 10^6 frames a second.\n"
+    columns = ["bands", "registers", "spills", "shared", "bytes", *(f"ESTIMATE {name}" for name in _BANDWIDTH)]
+    yield _line(columns)
+    yield _line(["---"] * len(columns))
+    for name, launch, count in spectral_cases():
+        codes = [machine_code(launch.compile(architecture)) for architecture in ARCHITECTURES]
+        found = ("/".join(str(of(code)) for code in codes) for of in (_registers, _spills, _shared))
+        estimates = (f"{bandwidth * 1e3 / count:.0f}" for bandwidth in _BANDWIDTH.values())
+        yield _line([name, *found, f"{count:.0f}", *estimates])
+
+
+def _registers(code: MachineCode) -> int:
+    return code.registers
+
+
+def _spills(code: MachineCode) -> int:
+    return code.spills
+
+
+def _shared(code: MachineCode) -> int:
+    return code.shared_bytes
 
 
 def _sums(all_cases: Sequence[Case]) -> Iterator[str]:

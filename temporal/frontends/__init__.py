@@ -6,19 +6,26 @@ Each is a plain `nn.Module`, `[..., samples] -> [..., bins, frames]`, with `.hop
 
 from .auditory import Gammatonegram
 from .chain import Chain
+from .chroma import Chroma, FoldOctaves
 from .cochlea import Cochlea
 from .constant_q import CQT, VQT
 from .deltas import Deltas
 from .encoders import Latency, LevelCrossing, Poisson
 from .fourier import STFT
 from .gabor import InvertibleCQT
+from .griffin_lim import GriffinLim
+from .inverse import InverseMel, InverseSTFT
 from .learnable import LEAF, SincConv
 from .levels import AmplitudeToDB, Log
+from .masking import SpecAugment
 from .mel import MelSpectrogram
 from .mfcc import MFCC
 from .normalize import Normalize
 from .pcen import PCEN
+from .periodicity import CombinedFrequencyPeriodicity
 from .resample import Resample
+from .running import RunningNormalize
+from .utterance import UtteranceNormalize
 
 __all__ = [
     "CQT",
@@ -29,9 +36,15 @@ __all__ = [
     "VQT",
     "AmplitudeToDB",
     "Chain",
+    "Chroma",
     "Cochlea",
+    "CombinedFrequencyPeriodicity",
     "Deltas",
+    "FoldOctaves",
     "Gammatonegram",
+    "GriffinLim",
+    "InverseMel",
+    "InverseSTFT",
     "InvertibleCQT",
     "Latency",
     "LevelCrossing",
@@ -40,5 +53,8 @@ __all__ = [
     "Normalize",
     "Poisson",
     "Resample",
+    "RunningNormalize",
     "SincConv",
+    "SpecAugment",
+    "UtteranceNormalize",
 ]

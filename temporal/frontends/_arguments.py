@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_trainable", "choice", "positive_int", "read_frames", "read_waveform", "real", "working_dtype"]
+__all__ = [
+    "check_trainable",
+    "choice",
+    "positive_int",
+    "read_frames",
+    "read_spectra",
+    "read_waveform",
+    "real",
+    "working_dtype",
+]
 
 _FULL_SCALE = {torch.int8: "128", torch.int16: "32768", torch.int32: "2147483648", torch.int64: "9223372036854775808"}
 
@@ -73,6 +82,22 @@ def read_waveform(owner: str, wave: Any) -> Tensor:
 def read_frames(owner: str, frames: Any) -> Tensor:
     """Frames [..., bins, frames] in the dtype that the layer computes in."""
     return _read(owner, frames, "frames", ("bins", "frames"))
+
+
+def read_spectra(owner: str, spectra: Any, bins: int) -> Tensor:
+    """Complex spectra [..., bins, frames] in complex128, or complex64 for everything else."""
+    if not isinstance(spectra, Tensor):
+        raise TypeError(f"{owner}: the spectra came as {type(spectra).__name__}; give a complex tensor")
+    if not spectra.is_complex():
+        raise TypeError(
+            f"{owner}: the spectra came as {_name(spectra)}; give complex numbers, as STFT(output='complex') does "
+            "(GriffinLim finds the phases of magnitudes)"
+        )
+    if spectra.dim() < 2 or spectra.shape[-2] != bins:
+        raise ValueError(
+            f"{owner}: the spectra came as {list(spectra.shape)}; give [..., bins, frames] with {bins} bins"
+        )
+    return spectra if spectra.dtype is torch.complex128 else spectra.to(torch.complex64)
 
 
 def _read(owner: str, value: Any, what: str, axes: tuple[str, ...]) -> Tensor:

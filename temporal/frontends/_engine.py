@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from temporal.kernels.framing import frame
+
 from ._arguments import choice
 
 __all__ = ["build_basis", "convolve", "pick_engine"]
@@ -52,14 +54,17 @@ def convolve(samples: Tensor, kernels: Tensor, hop_length: int, left: int, right
         samples = functional.pad(samples, (left, right))
     *leading, length = samples.shape
     bins, n_fft = kernels.shape[0] // 2, kernels.shape[1]
-    if length < n_fft or samples.numel() == 0:
+    if length < n_fft or (not torch.compiler.is_exporting() and samples.numel() == 0):  # which convolutions refuse
         frames = max(0, 1 + (length - n_fft) // hop_length)
         nothing = samples[..., :1].sum(-1, keepdim=True)[..., None] * kernels.sum()  # with a gradient
         nothing = nothing.expand(*leading, max(frames, 1), bins)[..., :frames, :]
         return torch.complex(nothing, nothing)
+    if torch.compiler.is_exporting():  # the same sums; conv1d itself would leave guards on the length in the graph
+        frames = frame(samples, kernels.new_ones(n_fft), hop_length)
+        return torch.complex(*(frames @ kernels.t()).split(bins, -1))
     parts = functional.conv1d(samples.reshape(-1, 1, length), kernels[:, None], stride=hop_length)
-    real, imag = parts.reshape(*leading, 2, bins, -1).unbind(-3)
-    return torch.complex(real, imag).transpose(-1, -2)
+    spectra = torch.complex(*parts.split(bins, 1)).transpose(1, 2)
+    return spectra.unflatten(0, leading) if leading else spectra[0]
 
 
 def _largest_prime(number: int) -> int:

@@ -102,8 +102,10 @@ class Framing:
         start += max(0, 1 + (stretch.shape[-1] - self.n_fft) // self.hop_length) * self.hop_length
         needed = self.pad + 1 if self._reflects else 0  # at the right end, the last samples are reflected
         drop = max(0, min(start, samples.shape[-1] - needed))
-        # A copy, because a view would keep the whole chunk alive.
-        return stretch, FramingState(samples[..., drop:].clone(), start - drop, read)
+        rest = samples[..., drop:]
+        if samples.shape[-1] > 2 * self.n_fft:
+            rest = rest.clone()  # a view would keep a long chunk alive
+        return stretch, FramingState(rest, start - drop, read)
 
     def _check_length(self, samples: int) -> None:
         if not self.center and samples < self.n_fft:

@@ -16,7 +16,8 @@ class FrontEnd(nn.Module):
     `hop_length` and `latency` count steps of the layer's own input: samples where it `reads` samples, frames where it
     reads frames. So hops multiply and latencies add up when front ends are chained. Frame t is complete, and leaves a
     stream, when `t * hop_length + latency` samples have been read (a layer that gives frames for frames lets frame t go
-    when frame `t + latency` has come).
+    when frame `t + latency` has come). A layer that reads frames and gives samples has the `hop_length` samples of a frame,
+    and lets sample n go when frame `floor(n / hop_length + latency)` has come.
     """
 
     reads: Literal["samples", "frames"] = "samples"

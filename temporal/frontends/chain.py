@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from temporal.layers._protocol import role
+
 from ._framing import Count
 
 __all__ = ["Chain"]
@@ -19,12 +21,14 @@ class Chain(nn.Sequential):
 
     It is an `nn.Sequential` (names, indices and slices included) with the front ends' protocol on top: `.frames`,
     `.hop_length` and `.latency` of the whole, and `.stream` if every stage streams. Any other module that maps frames
-    to frames can be a stage too, but then the chain has none of these.
+    to frames can be a stage too, but then the chain has none of these. `lengths`, in steps of the chain's input, reach
+    every stage whose `forward` names them, in steps of that stage's input.
 
     Args:
         stages: modules, or one OrderedDict of them; at least one.
     Shape:
-        wave: what the first stage reads, [..., samples].  Returns what the last gives, [..., bins, frames].
+        wave: what the first stage reads, [..., samples].  lengths: [...] valid steps of it, or None: all.
+        Returns what the last gives, [..., bins, frames].
     Raises:
         TypeError: a stage that is not a module.
         ValueError: no stage; a stage that reads samples after one that gives frames; `.stream` with a stage that cannot
@@ -67,14 +71,14 @@ class Chain(nn.Sequential):
     @property
     def hop_length(self) -> int | Fraction:
         """Steps of the input (samples) from one frame to the next; a fraction if `Resample` leaves no whole number."""
-        return _whole(math.prod(self._of_each("hop_length")))
+        return _whole(math.prod(self._hops()))
 
     @property
     def latency(self) -> int | Fraction:
         """Steps of the input (samples): frame t is complete when `t * hop_length + latency` of them have been read."""
         total, step = 0, 1
         reads = [None, *(getattr(stage, "reads", None) for stage in list(self)[1:])]
-        for read, latency, hop in zip(reads, self._of_each("latency"), self._of_each("hop_length"), strict=True):
+        for read, latency, hop in zip(reads, self._of_each("latency"), self._hops(), strict=True):
             # A stage that needs n samples waits for number n - 1 of the stage before; one that looks n frames ahead, for n.
             total += (latency - (read == "samples")) * step
             step *= hop
@@ -107,11 +111,11 @@ class Chain(nn.Sequential):
                 return f"stage {name} ({type(stage).__name__}): {obstacle}"
         return None
 
-    def forward(self, wave: Tensor) -> Tensor:
+    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         """What the last stage gives."""
-        for stage, absorbed in self._steps():
+        for (stage, absorbed), more in zip(self._steps(), self._lengths(lengths), strict=True):
             if absorbed is not None:
-                wave = stage(wave, **absorbed)
+                wave = stage(wave, **absorbed, **more)
         return wave
 
     def stream(self, chunk: Tensor, state: tuple[Any, ...] | None = None) -> tuple[Tensor, tuple[Any, ...]]:
@@ -155,6 +159,27 @@ class Chain(nn.Sequential):
             done = asked is not None
         return steps
 
+    def _lengths(self, lengths: Tensor | None) -> list[dict[str, Tensor]]:
+        """For each stage, the lengths that it asks for, in steps of its own input."""
+        last = -1 if lengths is None else max((i for i, stage in enumerate(self) if _asks(stage)), default=-1)
+        handed: list[dict[str, Any]] = []
+        for index, (name, stage) in enumerate(self._modules.items()):
+            handed.append({"lengths": lengths} if index <= last and _asks(stage) else {})
+            if index < last:
+                if not hasattr(stage, "frames"):
+                    raise ValueError(
+                        f"Chain: stage {name} ({type(stage).__name__}) has no .frames, so lengths do not reach stage "
+                        f"{last} ({type(self[last]).__name__})"
+                    )
+                lengths = stage.frames(lengths)
+        return handed
+
+    def _hops(self) -> list[int | Fraction]:
+        """Of each stage: steps of its input from one step of its output to the next, below 1 from frames to samples."""
+        hops = self._of_each("hop_length")
+        back = [(getattr(s, "reads", None), getattr(s, "gives", None)) == ("frames", "samples") for s in self]
+        return [1 / Fraction(hop) if turned else hop for hop, turned in zip(hops, back, strict=True)]
+
     def _of_each(self, attribute: str) -> list[Any]:
         for name, stage in self._modules.items():
             if not hasattr(stage, attribute):
@@ -164,6 +189,11 @@ class Chain(nn.Sequential):
     def _check_streams(self) -> None:
         if self.stream_obstacle is not None:
             raise ValueError(f"Chain: {self.stream_obstacle}")
+
+
+def _asks(stage: nn.Module) -> bool:
+    """Whether a stage, or one within it, wants lengths."""
+    return any(_asks(inner) for inner in stage) if isinstance(stage, Chain) else role(stage).lengths
 
 
 def _whole(steps: int | Fraction) -> int | Fraction:

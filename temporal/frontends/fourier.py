@@ -53,7 +53,8 @@ class STFT(SpectralFrontEnd):
         bins_per_octave: for "log2", >= 1.
         engine: how the spectra are computed, with the same result within rounding: "fft"; "conv", a convolution with
             windowed sines, which `freq_scale` and a trainable basis need; or "auto", the faster by a measured rule
-            (small windows take "conv"). The choice is read from `.engine`.
+            (small windows take "conv"). The choice is read from `.engine`. In ONNX, take "conv" where `n_fft` is no
+            power of two: onnxruntime's own FFT of such lengths is off by 2e-5 of the peak.
         trainable: names among "window" and "basis" that become parameters: `.window` [n_fft], and `.basis`
             [2 * bins, n_fft], rows cos(2 pi f n) and then -sin(2 pi f n). Both start from the exact transform.
     Shape:

@@ -62,7 +62,8 @@ class Resample(DerivedConstants, FrontEnd):
         >>> half = temporal.frontends.Resample(16000, 8000)
         >>> half(torch.randn(2, 16001)).shape, half.hop_length
         (torch.Size([2, 8001]), 2)
-        >>> chain = temporal.frontends.Chain(half, temporal.frontends.MelSpectrogram(8000, n_fft=256, hop_length=80, n_mels=20))
+        >>> mel = temporal.frontends.MelSpectrogram(8000, n_fft=256, hop_length=80, n_mels=20)
+        >>> chain = temporal.frontends.Chain(half, mel)
         >>> chain(torch.randn(16000)).shape, chain.hop_length, chain.sample_rate
         (torch.Size([20, 101]), 160, 16000)
     """
@@ -71,9 +72,7 @@ class Resample(DerivedConstants, FrontEnd):
     pad_mode = "constant"
     filters: Tensor  # [groups, outputs of a group, samples that they see]
 
-    def __init__(
-        self, orig_rate: int, new_rate: int, *, quality: Literal["fast", "high", "best"] = "high"
-    ) -> None:
+    def __init__(self, orig_rate: int, new_rate: int, *, quality: Literal["fast", "high", "best"] = "high") -> None:
         super().__init__()
         self.sample_rate = self.orig_rate = _whole_rate("orig_rate", orig_rate)
         self.new_rate = _whole_rate("new_rate", new_rate)
@@ -149,7 +148,7 @@ class Resample(DerivedConstants, FrontEnd):
 
     def _blocks(self, samples: Tensor, offset: int, count: int) -> Tensor:
         """Outputs from `offset` on, where samples[..., reach - 1] is the input at the time of output 0."""
-        blocks = -(-(offset + count) // self._outputs)
+        blocks = (offset + count + self._outputs - 1) // self._outputs
         groups = range(self._groups)
         if blocks == 1:  # a stream's chunk may need a small part of a long block only
             groups = range(offset // _GROUP, (offset + count - 1) // _GROUP + 1)

@@ -242,6 +242,16 @@ def test_compiled_exported_and_under_autocast(form):
     assert back.dtype == torch.float32 and apart(back, wave) <= 1e-6
 
 
+def test_slices_are_exported_with_any_length():
+    cqt = FORMS["slices"](8000)
+    shapes = ({0: torch.export.Dim("batch", max=64), 1: torch.export.Dim("samples", min=5000, max=10**6)},)
+    exported = torch.export.export(
+        cqt, (torch.randn(2, 7000),), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
+    ).module()
+    wave = torch.randn(3, 12345)
+    assert torch.equal(exported(wave), cqt(wave))
+
+
 def test_the_kept_tables_are_few():
     for length in range(1000, 40000, 500):
         InvertibleCQT(8000, layout="octaves")(torch.zeros(length))

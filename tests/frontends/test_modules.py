@@ -6,7 +6,31 @@ import pickle
 import pytest
 import torch
 
-from temporal.frontends import MFCC, PCEN, STFT, AmplitudeToDB, Chain, Deltas, Log, MelSpectrogram, Normalize
+from temporal.frontends import (
+    CQT,
+    LEAF,
+    MFCC,
+    PCEN,
+    STFT,
+    VQT,
+    AmplitudeToDB,
+    Chain,
+    Chroma,
+    CombinedFrequencyPeriodicity,
+    Deltas,
+    FoldOctaves,
+    GriffinLim,
+    InverseMel,
+    InverseSTFT,
+    Log,
+    MelSpectrogram,
+    Normalize,
+    Resample,
+    RunningNormalize,
+    SincConv,
+    SpecAugment,
+    UtteranceNormalize,
+)
 
 
 def mel(**options):
@@ -27,6 +51,22 @@ LAYERS = {
     "pcen": lambda: Chain(mel(), PCEN(16000, 160)),
     "trainable pcen": lambda: Chain(mel(), PCEN(16000, 160, size=40, trainable=("gain", "bias", "power", "smoothing"))),
     "decibels": lambda: Chain(mel(power=1.0), AmplitudeToDB("magnitude", top_db=80)),
+    "cqt": lambda: CQT(16000, n_bins=60),
+    "cqt by convolution": lambda: CQT(16000, n_bins=24, fmin=220.0, engine="conv"),
+    "vqt, trainable": lambda: VQT(16000, hop_length=160, n_bins=60, trainable=("basis",)),
+    "leaf": lambda: LEAF(16000, n_filters=8),
+    "sinc": lambda: SincConv(16000, 8, 51, hop_length=10, trainable=("low",)),
+    "resample": lambda: Chain(Resample(22050, 16000), mel()),
+    "chroma": lambda: Chroma(16000, hop_length=300),
+    "fold octaves": lambda: Chain(STFT(164), FoldOctaves(83)),
+    "cfp": lambda: CombinedFrequencyPeriodicity(16000, win_length=1025),
+    "inverse stft": lambda: Chain(Chain(STFT(256, output="complex"), InverseSTFT(256)), STFT(64)),
+    "griffin-lim": lambda: Chain(STFT(64, output="power"), GriffinLim(64, 3, power=2.0, init="random")),
+    "inverse mel": lambda: Chain(mel(), InverseMel(16000, 512, n_iter=5, n_mels=40)),
+    "utterance": lambda: Chain(mel(), Log(), UtteranceNormalize(size=40, trainable=("gain", "offset"))),
+    "running": lambda: Chain(mel(), Log(), RunningNormalize(20.0, size=40, trainable=("gain", "offset"))),
+    "running, prior": lambda: Chain(mel(), Log(), RunningNormalize(20.0, mean=torch.full((40,), -5.0), std=2.0)),
+    "spec augment": lambda: Chain(mel(), SpecAugment()).eval(),
 }
 layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
 bare = pytest.mark.parametrize("make", [mel, lambda: STFT(256)], ids=["mel", "STFT"])

@@ -6,16 +6,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from temporal.frontends import (
+    CQT,
+    LEAF,
     MFCC,
     PCEN,
     STFT,
+    VQT,
     AmplitudeToDB,
     Chain,
+    Chroma,
+    CombinedFrequencyPeriodicity,
     Deltas,
+    FoldOctaves,
     Gammatonegram,
+    InverseMel,
+    InverseSTFT,
     Log,
     MelSpectrogram,
     Normalize,
+    Resample,
+    RunningNormalize,
+    SincConv,
+    SpecAugment,
 )
 
 # Relative to the peak. The FFT of a window does not depend on the others; the product with the filter bank rounds by
@@ -78,6 +90,30 @@ FRONT_ENDS = {
         1000, n_fft=32, hop_length=10, n_mels=6, trainable=("window", "basis", "filter_bank")
     ),
     "gammatone": lambda: Gammatonegram(1000, n_fft=32, hop_length=10, n_bins=6, fmax=400.0),
+    "cqt": lambda: CQT(1000, hop_length=5, fmin=100.0, n_bins=4, bins_per_octave=2),
+    "vqt, per octave": lambda: VQT(1000, hop_length=5, fmin=100.0, n_bins=4, bins_per_octave=2, latency="per_octave"),
+    "leaf": lambda: LEAF(1000, n_filters=3, kernel_size=9, hop_length=5, fmin=50.0, pcen=False),
+    "sinc": lambda: SincConv(1000, 3, 9, hop_length=5),
+    "resample": lambda: Resample(4, 5, quality="fast"),
+    "resample to mel": lambda: Chain(Resample(2, 3, quality="fast"), log_mel()),
+    "chroma": lambda: Chroma(1000, 16, hop_length=5),
+    "fold octaves": lambda: Chain(STFT(22, hop_length=5), FoldOctaves(12)),
+    "cfp": lambda: CombinedFrequencyPeriodicity(
+        1000, resolution=20.0, win_length=31, hop_length=9, fmin=60.0, fmax=300.0, bins_per_octave=6
+    ),
+    "there and back": lambda: Chain(STFT(16, hop_length=5, output="complex"), InverseSTFT(16, hop_length=5)),
+    "there and back, short window": lambda: Chain(
+        STFT(15, win_length=9, hop_length=4, output="complex"), InverseSTFT(15, win_length=9, hop_length=4)
+    ),
+    "there and back, long hop": lambda: Chain(
+        STFT(16, hop_length=11, window="hamming", output="complex"), InverseSTFT(16, hop_length=11, window="hamming")
+    ),
+    "inverse mel": lambda: Chain(
+        MelSpectrogram(1000, n_fft=32, hop_length=10, n_mels=6), InverseMel(1000, 32, n_mels=6, n_iter=5)
+    ),
+    "running normalize": lambda: Chain(STFT(**SMALL), RunningNormalize(7.0)),
+    "running normalize, prior": lambda: Chain(STFT(**SMALL), RunningNormalize(7.0, mean=1.0, std=2.0)),
+    "spec augment": lambda: Chain(STFT(**SMALL), SpecAugment()).eval(),
 }
 
 
@@ -132,6 +168,10 @@ FIRST = {
 }
 
 
+# Samples that leave at once, because a frame completes them: they leave when latency says, or up to so many earlier.
+BURSTS = {"there and back": 5, "there and back, short window": 4, "there and back, long hop": 11}
+
+
 @pytest.mark.parametrize("name", FRONT_ENDS)
 def test_frames_leave_when_latency_says(name):
     front_end = FRONT_ENDS[name]()
@@ -141,7 +181,8 @@ def test_frames_leave_when_latency_says(name):
         frames, state = front_end.stream(sample, state)
         seen, given = seen + 1, given + frames.shape[-1]
         due = max(0, (seen - front_end.latency) // front_end.hop_length + 1)
-        assert given == (due if seen >= first else 0)
+        early = given - (due if seen >= first else 0)
+        assert 0 <= early < BURSTS.get(name, 1)
 
 
 def test_a_stream_of_real_speech(signal):

@@ -48,6 +48,26 @@ def test_exp_is_good_to_one_unit_in_the_last_place():
     assert np.isinf(out[(x > 88.73)]).all()
 
 
+@numba.njit
+def logarithms(x, out):
+    for i in range(x.size):
+        out[i] = _float32.log(x[i])
+
+
+def test_log_is_good_to_two_units_in_the_last_place():
+    special = [-1.0, -math.inf, 0.0, math.inf, math.nan]
+    random = np.random.default_rng(0).uniform(-149, 128, 1_000_000)
+    x = np.concatenate([2**random, np.linspace(0.5, 2, 100_001), special]).astype(np.float32)
+    out = np.full_like(x, np.nan)
+    logarithms(x, out)
+    assert np.array_equal(out[-5:], np.array([np.nan, np.nan, -np.inf, np.inf, np.nan], np.float32), equal_nan=True)
+    x, out = x[:-5], out[:-5]
+    x, out = x[x > 0], out[x > 0]
+    exact = np.log(x.astype(np.float64))
+    assert np.abs(out - exact).max() < 1e-5
+    assert (np.abs(out - exact) <= 2 * np.spacing(np.abs(exact).astype(np.float32))).all()
+
+
 def every_number(dtype) -> torch.Tensor:
     """All 65536 of them: normal, subnormal, both zeros, infinities, and every NaN."""
     return torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)

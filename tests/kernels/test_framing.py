@@ -89,3 +89,34 @@ def test_gradients(left, right, samples):
         assert torch.autograd.gradcheck(
             lambda f, w, length=length: overlap_add(f, w, 4, left=left, samples=length), (frames, window)
         )
+
+
+# opcheck itself looks at .grad of the tensors it makes.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_operators_are_well_formed():
+    window = torch.rand(8)
+    torch.library.opcheck(torch.ops.temporal.frame.default, (torch.randn(2, 50, requires_grad=True), window, 3, 4, 4))
+    frames = torch.randn(2, 9, 8, requires_grad=True)
+    torch.library.opcheck(torch.ops.temporal.overlap_add.default, (frames, window, 3, 4, 25))
+
+
+def test_compiled_whole_and_exported_plain():
+    window = torch.rand(8)
+
+    def call(x):
+        return overlap_add(frame(x, window, 3, left=4, right=4), window, 3, left=4, samples=50)
+
+    wave = torch.randn(2, 50, requires_grad=True)
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(wave), call(wave))
+    assert torch.equal(*(torch.autograd.grad(f(wave).sum(), wave)[0] for f in (compiled, call)))
+    second = torch.autograd.grad(call(wave).square().sum(), wave, create_graph=True)[0]
+    assert torch.autograd.grad(second.sum(), wave)[0].isfinite().all()
+
+    class Both(torch.nn.Module):
+        def forward(self, x):
+            return call(x)
+
+    program = torch.export.export(Both(), (wave.detach(),))
+    assert not any("temporal" in str(node.target) for node in program.graph.nodes)
+    torch.testing.assert_close(program.module()(wave), call(wave), rtol=1e-5, atol=1e-5)

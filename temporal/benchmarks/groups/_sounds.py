@@ -65,7 +65,8 @@ def fft_floor(shape: Shape) -> Floor:
     """The real FFTs of the frames alone, which lie windowed in memory."""
     frames = torch.randn(shape.batch, shape.frames, shape.n_fft)
     return Floor(
-        f"real FFTs of {shape.n_fft} points, {shape.batch * shape.frames:,} frames", lambda: torch.fft.rfft(frames)
+        f"torch's real FFTs of {shape.n_fft} points, {shape.batch * shape.frames:,} frames",
+        lambda: torch.fft.rfft(frames),
     )
 
 

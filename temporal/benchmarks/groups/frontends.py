@@ -1,9 +1,10 @@
 """Front ends beside torchaudio, librosa, nnAudio and nnAudio2: spectra, inverses, gradients, streams, nnAudio's own shape.
 
 Everybody is set to librosa's definition (zeros beyond the ends), and is compared with librosa in float64, or with a direct
-sum. Times are of one call on a batch in memory. The floor of short-time spectra is the real FFTs of the frames alone, by
-torch; of the rest, a copy of the bytes that are read and written. Contenders that compute something else (nnAudio's
-constant- and variable-Q wavelets are of other lengths) are timed with their error beside them.
+sum. Times are of one call on a batch in memory. The floor of short-time spectra is torch's real FFTs of the frames alone,
+which a transform that never leaves the cache undercuts; of the rest, a copy of the bytes that are read and written.
+Contenders that compute something else (nnAudio's constant- and variable-Q wavelets are of other lengths) are timed with
+their error beside them.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ def cases(quick: bool) -> list[Callable[[], Case]]:
     for training in (False, True):
         builders += [partial(_constant_q, shape, quick, training) for shape in shapes]
     builders += [partial(_constant_q, shape, quick, False, gamma=20.0) for shape in shapes]
+    builders += [partial(_invertible, shape, quick, back) for shape in shapes for back in (False, True)]
+    builders += [partial(_leaf, shapes[-1], quick)]
+    if hasattr(frontends, "GriffinLim"):
+        builders += [partial(_griffin_lim, quick)]
     builders += [partial(_streaming, quick)]
     builders += [partial(_headline, what, quick) for what in ("STFT", "mel", "CQT")]
     return builders
@@ -269,6 +274,129 @@ def _constant_q(shape: Shape, quick: bool, training: bool, gamma: float = 0.0) -
         excused=excused,
         check=lambda out: off(truth, torch.as_tensor(out)[:CHECKED]),
         tolerance=GRADIENT if training else CONSTANT_Q,
+    )
+
+
+def _invertible(shape: Shape, quick: bool, back: bool) -> Case:
+    """Beside the constant-Q transform that has no inverse; and no peer inverts one to more than 15 dB."""
+    x = _wave(shape)
+    fmin = 32.70319566257483 if not quick else 400.0
+    layers = {
+        f'temporal layout="{layout}"': frontends.InvertibleCQT(shape.rate, fmin=fmin, layout=layout)
+        for layout in ("matrix", "octaves")
+    }
+    contenders: dict[str, Callable[[], Any]]
+    if back:
+        made = {name: layer(x) for name, layer in layers.items()}
+        contenders = {
+            name: torch.inference_mode()(partial(layer.inverse, made[name], shape.samples))
+            for name, layer in layers.items()
+        }
+    else:
+        # A result goes to the check with its layer, which inverts it.
+        contenders = {name: partial(_with_layer, layer, x) for name, layer in layers.items()}
+    return _case(
+        shape,
+        quick,
+        (shape.batch, 3 * shape.samples),  # two real numbers for each of 1.4 coefficients a sample
+        name="InvertibleCQT, " + ("inverse" if back else "forward"),
+        scope="inverse" if back else "forward; the error is that of the signal that its inverse gives back",
+        shape=f"{shape.batch} x {shape.samples:,} samples at {shape.rate / 1000:g} kHz, 12 bands an octave",
+        items=shape.batch,
+        item="recording",
+        contenders=contenders,
+        beside=['temporal layout="matrix"'],
+        check=partial(off, x) if back else partial(_given_back, x),
+    )
+
+
+@torch.inference_mode()
+def _with_layer(layer: nn.Module, x: Tensor) -> tuple[nn.Module, Any]:
+    return layer, layer(x)
+
+
+@torch.inference_mode()
+def _given_back(x: Tensor, result: tuple[Any, Any]) -> float:
+    layer, coefficients = result
+    return off(x, layer.inverse(coefficients, x.shape[-1]))
+
+
+def _leaf(shape: Shape, quick: bool) -> Case:
+    """Energies alone, so that PCEN is not counted twice; a batch of 8, whose filtered signals take 41 MB."""
+    shape = Shape(8 if not quick else 2, shape.samples, shape.rate, shape.n_fft, 160, 40 if not quick else 4)
+    x = _wave(shape)
+    layer = frontends.LEAF(shape.rate, n_filters=shape.mels, pcen=False)
+    with torch.no_grad():
+        truth = _leaf_by_hand(layer, x.double())
+    return _case(
+        shape,
+        quick,
+        truth.shape,
+        name="LEAF, energies",
+        scope="forward, Gabor filters and pooling",
+        contenders={
+            "temporal": _ours(layer, x),
+            "its equations, conv1d": torch.inference_mode()(partial(_leaf_by_hand, layer, x)),
+        },
+        beside=["its equations, conv1d"],
+        check=partial(off, truth),
+        floor=None,
+    )
+
+
+def _leaf_by_hand(layer: Any, x: Tensor) -> Tensor:
+    """As it is published: every filter at every sample, then the windows."""
+    center, bandwidth, pooling = (
+        getattr(layer, n).detach().to(x.dtype)[:, None] for n in ("center", "bandwidth", "pooling")
+    )
+    size = 401
+    at = torch.arange(size, dtype=x.dtype) - size // 2
+    envelope = torch.exp(-at.square() / (2 * bandwidth.square())) / (bandwidth * math.sqrt(2 * math.pi))
+    filters = torch.cat([envelope * torch.cos(center * at), envelope * torch.sin(center * at)])[:, None]
+    filtered = nn.functional.conv1d(x[:, None], filters, padding=size // 2).unflatten(1, (2, -1))
+    windows = torch.exp(-at.square() / (2 * (pooling * (size // 2)).square()))[:, None]
+    power = filtered.square().sum(1)
+    pooled = nn.functional.conv1d(power, windows, stride=160, padding=size // 2, groups=len(windows))
+    return pooled.clamp_min(1e-5)
+
+
+def _griffin_lim(quick: bool) -> Case:
+    """The error is the distance of the magnitudes after 32 rounds; ours may not exceed librosa's."""
+    import librosa
+
+    shape = Shape(2, 40_000 if not quick else 4000, 22_050, 1024 if not quick else 256, 256 if not quick else 64, 1)
+    x = _wave(shape)
+    magnitude = frontends.STFT(shape.n_fft, hop_length=shape.hop)(x)
+    cut: dict[str, Any] = {"n_fft": shape.n_fft, "hop_length": shape.hop}
+    measure = frontends.STFT(**cut).double()
+
+    def distance(wave: Any) -> float:
+        own = measure(torch.as_tensor(wave).double())
+        return ((own - magnitude).norm() / magnitude.norm()).item()
+
+    def by_librosa() -> np.ndarray:
+        return librosa.griffinlim(magnitude.numpy(), length=shape.samples, random_state=0, **cut)
+
+    audio = peers.peer("torchaudio.transforms")
+    theirs = audio and audio.GriffinLim(**cut, power=1.0, length=shape.samples)
+    layer = frontends.GriffinLim(**cut)
+    return _case(
+        shape,
+        quick,
+        x.shape,
+        name="Griffin-Lim, 32 rounds",
+        scope="end to end; the error is the distance of the magnitudes",
+        items=shape.batch,
+        item="recording",
+        contenders={
+            "temporal": torch.inference_mode()(lambda: layer(magnitude, length=shape.samples)),
+            "torchaudio": theirs and torch.inference_mode()(partial(theirs, magnitude)),
+            "librosa": by_librosa,
+        },
+        beside=["librosa"],
+        check=distance,
+        tolerance=1.1 * distance(by_librosa()),  # of another random start
+        excused={"torchaudio": "its start is drawn anew in each call"} if theirs else {},
     )
 
 

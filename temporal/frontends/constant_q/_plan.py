@@ -9,12 +9,14 @@ from ._bins import Bins
 __all__ = ["Decimator", "Octave", "delayed", "plan_exact", "plan_librosa", "plan_undecimated"]
 
 # A Hann filter's spectrum falls with the third power of the distance, counted in bins of a spectrum as long as the
-# filter. What lies beyond _STOP of them is lost with the higher part of the spectrum: 3e-5 of the peak on white noise.
+# filter. What lies beyond _STOP of them is lost with the higher part of the spectrum: 1e-5 of the peak on white noise.
 # Within _PASS of them the decimator leaves the signal alone.
-_PASS, _STOP = 17.0, 30.0
+_PASS, _STOP = 30.0, 45.0
 _EDGE_DEVIATIONS = 4.5  # of the decimator's slope, to where it ends: 3e-6 is left there, of noise 1e-8 in all
-_PASS_DEVIATIONS = 2.5  # of the slope, to where it begins: a filter is down by 6e-5 there, and this takes 1 % of that
+_PASS_DEVIATIONS = 2.5  # of the slope, to where it begins: a filter is down by 1e-5 there, and this takes 1 % of that
 _SUPPORT = 0.75  # times 1 / deviation: beyond it the decimator's impulse response holds 1e-7
+# Costs measured on a CPU, in multiply-adds: a sample of an inverse FFT, and a sample copied into a window.
+_FFT_COST, _COPY_COST = 77, 18
 _LIBROSA_PASS = 0.86  # of the lower Nyquist frequency; soxr's "HQ" begins to fall at 0.91
 
 
@@ -74,19 +76,8 @@ class Octave:
 
 
 def plan_exact(bins: Bins, hop_length: int) -> list[Octave]:
-    """Each octave at the lowest convenient rate that holds its filters."""
-    octaves = []
-    for part in bins.octaves():
-        nyquist = max(bins.reach(k, 2 * _STOP) for k in part)
-        kept = _convenient(hop_length, math.ceil(2 * nyquist / bins.sample_rate * hop_length))
-        decimator = None
-        if kept < hop_length:
-            top = max(bins.reach(k, 2 * _PASS) for k in part) / bins.sample_rate
-            edge = kept / hop_length / 2
-            deviation = (edge - top) / (_EDGE_DEVIATIONS + _PASS_DEVIATIONS)
-            decimator = Decimator(hop_length, kept, edge - _EDGE_DEVIATIONS * deviation, deviation)
-        octaves.append(_octave(bins, part, hop_length, decimator))
-    return octaves
+    """Each octave at the lowest convenient rate that holds its filters, where that pays."""
+    return [_cheaper(bins, part, hop_length) for part in bins.octaves()]
 
 
 def plan_undecimated(bins: Bins, hop_length: int) -> list[Octave]:
@@ -119,6 +110,21 @@ def delayed(octaves: list[Octave], hop_length: int) -> list[Octave]:
     """Each octave behind by as many frames as it is later than the fastest."""
     first = min(octave.latency for octave in octaves)
     return [replace(octave, delay=-(-(octave.latency - first) // hop_length)) for octave in octaves]
+
+
+def _cheaper(bins: Bins, part: range, hop_length: int) -> Octave:
+    """The octave at a lower rate, or at the full one where that costs less."""
+    full = _octave(bins, part, hop_length, None)
+    nyquist = max(bins.reach(k, 2 * _STOP) for k in part)
+    kept = _convenient(hop_length, math.ceil(2 * nyquist / bins.sample_rate * hop_length))
+    if kept >= hop_length:
+        return full
+    top = max(bins.reach(k, 2 * _PASS) for k in part) / bins.sample_rate
+    edge = kept / hop_length / 2
+    deviation = (edge - top) / (_EDGE_DEVIATIONS + _PASS_DEVIATIONS)
+    low = _octave(bins, part, hop_length, Decimator(hop_length, kept, edge - _EDGE_DEVIATIONS * deviation, deviation))
+    per_sample = 2 * len(part) + _COPY_COST
+    return low if kept * _FFT_COST + low.size * per_sample < full.size * per_sample else full
 
 
 def _octave(bins: Bins, part: range, hop_length: int, decimator: Decimator | None) -> Octave:

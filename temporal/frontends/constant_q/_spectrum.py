@@ -28,12 +28,12 @@ def decimate(padded: Tensor, hop: int, decimators: Sequence[Decimator]) -> tuple
 
 
 def good_size(hops: int) -> int:
-    """At least so many, without prime factors above 5."""
+    """At least so many, without prime factors above 13."""
     if torch.compiler.is_compiling() or torch.compiler.is_exporting():  # the number may be a symbol
         return hops
     while True:
         left = hops
-        for factor in (2, 3, 5):
+        for factor in (2, 3, 5, 7, 11, 13):
             while left % factor == 0:
                 left //= factor
         if left == 1:

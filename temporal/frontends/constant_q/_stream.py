@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ._plan import Decimator, Octave
 
-__all__ = ["ConstantQState", "OctaveState", "advance", "begin", "filled", "low_pass", "reaches"]
+__all__ = ["ConstantQState", "OctaveState", "advance", "begin", "filled", "filtered", "low_pass", "reaches"]
 
 
 class OctaveState(NamedTuple):
@@ -39,6 +39,14 @@ def low_pass(decimator: Decimator, device: torch.device | None) -> Tensor:
     time = window - torch.arange(b, dtype=torch.float64, device=device)[:, None] * (a / b)
     ideal = 2 * decimator.centre * torch.sinc(2 * decimator.centre * time)
     return a / b * ideal * torch.exp(-2 * (torch.pi * decimator.deviation * time) ** 2)
+
+
+def filtered(padded: Tensor, decimator: Decimator, weights: Tensor) -> Tensor:
+    """What `decimate` of `_spectrum.py` gives, as a convolution: [..., hops * hop] -> [..., hops * kept]."""
+    a, _ = decimator.period
+    samples = torch.nn.functional.pad(padded, (decimator.support, decimator.support))
+    blocks = torch.nn.functional.conv1d(samples.reshape(-1, 1, samples.shape[-1]), weights[:, None], stride=a)
+    return blocks.transpose(-1, -2).reshape(*padded.shape[:-1], -1)
 
 
 def begin(octave: Octave, cut: bool, like: Tensor) -> OctaveState:
@@ -76,7 +84,7 @@ def advance(
     """
     samples = torch.cat((state.samples, chunk), -1)
     if octave.decimator is None or weights is None:
-        new, samples = samples, samples[..., :0]
+        new, samples = samples, samples[..., :0].clone()
     else:
         a, _ = octave.decimator.period
         blocks = cut_windows(samples, weights.shape[-1], a)

@@ -273,7 +273,8 @@ class InvertibleCQT(FrontEnd):
 
     @property
     def _sliced(self) -> Slices:
-        assert self._slices is not None
+        if self._slices is None:  # `stream` refuses before it comes to this
+            raise RuntimeError("InvertibleCQT: without slice_length there are no slices")
         return self._slices
 
     def _tables(self, samples: int, dtype: torch.dtype, device: torch.device) -> Any:

@@ -16,7 +16,7 @@ from .._precision import full_precision
 from .._stage import FrontEnd
 from ..pcen import PCEN
 from ._blocks import in_blocks
-from ._filtering import Blocks, block_rows, choose_engine, filter_stream, overlapping_blocks
+from ._filtering import Blocks, block_rows, choose_engine, convolve, overlapping_blocks, power_of_inverse
 from ._gabor import gabor_kernels, gaussian_windows, mel_gabor
 
 __all__ = ["LEAF"]
@@ -152,9 +152,9 @@ class LEAF(DerivedConstants, FrontEnd):
         chunk = read_waveform("LEAF", chunk)
         wave, power, pcen = (None, None, None) if state is None else state
         with full_precision(chunk):
-            filtered, wave = filter_stream(self._filtering, chunk, wave, self._stacked(chunk.dtype))
-            windows, power = self._pooling.stream(self._power(filtered), power)
-            energy = self._pool(windows)
+            samples, wave = self._filtering.stream(chunk, wave)
+            filtered, power = self._pooling.stream(self._power_of(samples), power)
+            energy = self._pool(filtered)
         if self.pcen is not None:
             energy, pcen = self.pcen.stream(energy, pcen)
         return energy, LEAFState(wave, power, pcen)
@@ -162,12 +162,10 @@ class LEAF(DerivedConstants, FrontEnd):
     def flush(self, state: LEAFState) -> tuple[Tensor, None]:
         """The last frames, whose windows or filters reach beyond the end of the signal."""
         wave, power, pcen = (None, None, None) if state is None else state
-        dtype = torch.float32 if wave is None else wave.samples.dtype
-        filtered, _ = filter_stream(self._filtering, None, wave, self._stacked(dtype))
-        with full_precision(filtered):
-            windows, power = self._pooling.stream(self._power(filtered), power)
-            last, _ = self._pooling.flush(power)
-            energy = self._pool(torch.cat((windows, last), -2))
+        samples, _ = self._filtering.flush(wave)
+        with full_precision(samples):
+            filtered, power = self._pooling.stream(self._power_of(samples), power)
+            energy = torch.cat((self._pool(filtered), self._pool(self._pooling.flush(power)[0])), -1)
         if self.pcen is not None:
             energy, pcen = self.pcen.stream(energy, pcen)
             energy = torch.cat((energy, self.pcen.flush(pcen)[0]), -1)
@@ -176,7 +174,7 @@ class LEAF(DerivedConstants, FrontEnd):
     def _energy(self, wave: Tensor) -> Tensor:
         """[R, samples] -> [R, n_filters, frames]."""
         half, window = self.kernel_size // 2, self._windows(wave.dtype)
-        if choose_engine(self.engine, self.kernel_size, 1, wave.device) == "conv":
+        if choose_engine(self.engine, self.kernel_size >= 96, wave.device) == "conv":
             size = block_rows(2 * self.n_filters * wave.shape[-1], wave.device)
             return in_blocks(self._by_convolution, size, (wave,), (self._stacked(wave.dtype), window))
         blocks = overlapping_blocks(wave, half, self._blocks, wave.shape[-1])
@@ -206,8 +204,7 @@ class LEAF(DerivedConstants, FrontEnd):
     def _by_fft(self, spectra: Tensor, left: Tensor, kernels: Tensor, window: Tensor) -> Tensor:
         """Spectra of blocks [n, length] -> [n, n_filters, hops of a block, shifts]; `left`: samples until the end."""
         step = self._blocks.step
-        filtered = torch.fft.ifft(spectra[:, None] * kernels)[..., :step]
-        power = filtered.real.square() + filtered.imag.square()
+        power = power_of_inverse(spectra[:, None] * kernels, step)
         inside = torch.arange(step, device=left.device) < left[:, None]
         power = power * inside[:, None]  # beyond the end, filters still ring
         return power.unflatten(-1, (-1, self.hop_length)) @ window
@@ -223,9 +220,16 @@ class LEAF(DerivedConstants, FrontEnd):
         """Real parts, then imaginary parts [..., 2 n_filters, n] -> [..., n_filters, n]."""
         return filtered[..., : self.n_filters, :].square() + filtered[..., self.n_filters :, :].square()
 
-    def _pool(self, windows: Tensor) -> Tensor:
-        """Windows of power [..., n_filters, frames, kernel_size] -> [..., n_filters, frames]."""
-        return (windows @ self._windows(windows.dtype)[..., None]).squeeze(-1).clamp_min(_FLOOR)
+    def _power_of(self, samples: Tensor) -> Tensor:
+        """A stretch of a stream -> the power of the filters, [..., n_filters, n], n = samples - kernel_size + 1."""
+        return self._power(convolve(samples, self._stacked(samples.dtype), 1))
+
+    def _pool(self, power: Tensor) -> Tensor:
+        """A stretch of power [..., n_filters, n] -> the energies of the frames whose windows lie in it."""
+        if power.shape[-1] < self.kernel_size:
+            return power[..., :0]
+        windows = power.unfold(-1, self.kernel_size, self.hop_length)
+        return (windows @ self._windows(power.dtype)[..., None]).squeeze(-1).clamp_min(_FLOOR)
 
     def _kernels(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         # In float64: a phase of some hundred radians has only four digits left in float32.

@@ -15,7 +15,7 @@ from .._precision import full_precision
 from .._stage import FrontEnd
 from ..mel import mel_frequencies
 from ._blocks import in_blocks
-from ._filtering import Blocks, block_rows, choose_engine, filter_stream, overlapping_blocks
+from ._filtering import Blocks, block_rows, choose_engine, convolve, overlapping_blocks
 
 __all__ = ["SincConv"]
 
@@ -119,7 +119,7 @@ class SincConv(DerivedConstants, FrontEnd):
             return wave.new_zeros((*leading, self.n_filters, self.frames(samples)))
         rows, kernels = wave.reshape(-1, samples), self._kernels(wave.dtype)
         with full_precision(wave):
-            if choose_engine(self.engine, self.kernel_size, self.hop_length, wave.device) == "conv":
+            if choose_engine(self.engine, self.kernel_size >= 250 * self.hop_length, wave.device) == "conv":
                 padding = self._framing.pad
                 out = torch.nn.functional.conv1d(rows[:, None], kernels[:, None], None, self.hop_length, padding)
             else:
@@ -130,12 +130,14 @@ class SincConv(DerivedConstants, FrontEnd):
         """The frames that are complete now, and the end of the signal that later frames reach back to."""
         chunk = read_waveform("SincConv", chunk)
         with full_precision(chunk):
-            return filter_stream(self._framing, chunk, state, self._kernels(chunk.dtype))
+            samples, state = self._framing.stream(chunk, state)
+            return convolve(samples, self._kernels(samples.dtype), self.hop_length), state
 
     def flush(self, state: FramingState) -> tuple[Tensor, None]:
         """The last frames, whose windows reach beyond the end of the signal."""
-        dtype = torch.float32 if state is None else state.samples.dtype
-        return filter_stream(self._framing, None, state, self._kernels(dtype))
+        samples, _ = self._framing.flush(state)
+        with full_precision(samples):
+            return convolve(samples, self._kernels(samples.dtype), self.hop_length), None
 
     def _by_fft(self, wave: Tensor, kernels: Tensor) -> Tensor:
         blocks = overlapping_blocks(wave, self._framing.pad, self._blocks, self._filtered(wave.shape[-1]))

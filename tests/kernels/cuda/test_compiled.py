@@ -216,6 +216,20 @@ def test_the_committed_table_is_what_is_generated(tmp_path):
     assert (tmp_path / "KERNELS.md").read_text(encoding="utf-8") == TABLE
 
 
+@pytest.mark.parametrize("architecture", kernels.ARCHITECTURES)
+def test_bands_of_spectra_use_no_local_memory(architecture):
+    for name, launch, _ in kernels.spectral_cases():
+        code = machine_code(launch.compile(architecture))
+        assert code.spills == 0 and code.local_bytes == 0, name
+        assert {access.split(".")[0] for access in code.accesses} == {"LDG", "STG"}
+        assert code.registers <= 128, (name, code)  # 16 warps and more a multiprocessor hide the way to memory
+
+
+@same_compiler
+def test_the_committed_lines_about_bands():
+    assert "\n".join(kernels.spectral_table()) in TABLE
+
+
 ONE_COMPILATION = """
 from temporal.benchmarks import kernels
 case = next(case for case in kernels.cases() if case.name == "lif, inference, float32")

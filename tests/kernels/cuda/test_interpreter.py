@@ -14,12 +14,13 @@ pytest.importorskip("triton", reason="the interpreter of Triton, which is not in
 
 
 def run(*arguments: str) -> None:
-    """pytest on interpreted.py, its own words where it fails."""
+    """pytest on the interpreted files, its own words where it fails."""
     command = [
         sys.executable,
         "-m",
         "pytest",
         str(HERE / "interpreted.py"),
+        str(HERE / "interpreted_bands.py"),
         "-q",
         "--no-header",
         "--tb=short",

@@ -1,7 +1,7 @@
 """What CQT and VQT share: bins by octaves, each at a rate of its own."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,10 @@ from .._precision import full_precision
 from .._stage import FrontEnd
 from ._basis import exact_basis, librosa_basis
 from ._bins import Bins, check_below_nyquist, noise_bandwidth
-from ._plan import Octave, delayed, plan_exact, plan_librosa, plan_undecimated
+from ._plan import Decimator, Octave, delayed, plan_exact, plan_librosa, plan_undecimated
 from ._product import convolve, correlate, product, reflect, take
 from ._spectrum import decimate, good_size
-from ._stream import ConstantQState, advance, begin, filled, low_pass, reaches
+from ._stream import ConstantQState, advance, begin, filled, filtered, low_pass, reaches
 
 __all__ = ["ConstantQ"]
 
@@ -272,7 +272,8 @@ class ConstantQ(DerivedConstants, FrontEnd):
             before = self._reach
             wave = reflect(name, wave, before, before)
         decimators = [octave.decimator for octave in self._octaves if octave.decimator]
-        signals = [(wave, before) for octave in self._octaves if octave.decimator is None]
+        full = wave, before
+        low: Iterator[tuple[Tensor, int]] = iter(())
         if decimators:
             support = max(decimator.support for decimator in decimators)
             lead = -(-(support + before) // self.hop_length)  # hops before the signal
@@ -280,12 +281,22 @@ class ConstantQ(DerivedConstants, FrontEnd):
             hops = good_size((zeros + wave.shape[-1] + support) // self.hop_length + 1)
             padded = nn.functional.pad(wave, (zeros, hops * self.hop_length - zeros - wave.shape[-1]))
             if not self._cuts:
-                signals = [(padded, zeros + before) for _ in signals]
-            low = decimate(padded, self.hop_length, decimators)
-            signals += [(y, lead * d.kept) for y, d in zip(low, decimators, strict=True)]
+                full = padded, zeros + before
+            slower = self._slower(padded, decimators)
+            low = iter([(signal, lead * d.kept) for signal, d in zip(slower, decimators, strict=True)])
+        signals = [next(low) if octave.decimator else full for octave in self._octaves]
         if self._cuts:
             signals = [self._cut(o, y, first, samples) for o, (y, first) in zip(self._octaves, signals, strict=True)]
         return signals
+
+    def _slower(self, padded: Tensor, decimators: list[Decimator]) -> Sequence[Tensor]:
+        if torch.onnx.is_in_onnx_export():  # whose runtimes' FFT of a length that is no power of 2 is slow and inexact
+            return [filtered(padded, d, self._low_pass(d, padded.dtype)) for d in decimators]
+        return decimate(padded, self.hop_length, decimators)
+
+    def _low_pass(self, decimator: Decimator, dtype: torch.dtype) -> Tensor:
+        index = next(i for i, octave in enumerate(self._octaves) if octave.decimator is decimator)
+        return self._constant(f"low_pass_{index}", dtype)
 
     def _cut(self, octave: Octave, signal: Tensor, first: int, samples: int) -> tuple[Tensor, int]:
         """As many samples as the signal has at the octave's rate, rounded up, as librosa keeps them; then padded."""
