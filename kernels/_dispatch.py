@@ -65,7 +65,9 @@ class Backends:
         """
         wanted = _chosen[-1] if _chosen else _checked(os.environ.get(_VARIABLE) or "auto", _VARIABLE)
         if wanted == "auto":
-            name = next(name for name, refuses in self.refusals.items() if refuses(*request) is None)
+            for name, refuses in self.refusals.items():  # not `next`: this is on the way of every step of a stream
+                if refuses(*request) is None:
+                    break
         else:
             name = self._obey(wanted, request)
         if name not in self._loaded:

@@ -20,7 +20,6 @@ from .._memory import empty, workspace
 from .._threads import share
 from . import _loops
 from ._plan import plan
-from ._single import single
 from ._vectors import LANES
 
 __all__ = ["bands", "bands_backward", "spectrogram", "spectrogram_backward"]
@@ -35,8 +34,6 @@ def spectrogram(
 ) -> Tensor:  # fmt: skip
     """``reference.spectrogram``."""
     items, samples, frames = _shape(wave, window, hop_length, left, right)
-    if items * frames == 1 and spans is not None and bank is not None and not left and not right:
-        return single(wave, window, bank, spans, power, log)
     shared = _shared(window, bank, spans, power, log)
     out = empty((*wave.shape[:-1], shared.rows, frames), torch.float32)
     if out.numel():
@@ -120,7 +117,12 @@ def _shared(window: Tensor, bank: Tensor | None, spans: Tensor | None, power: fl
 
     The arrays are views that see what is written into the tensors, and hold their memory: nothing else can lie there.
     """
-    place = (_place(window), bank is None or _place(bank), spans is None or _place(spans), power, log)
+    place = (
+        window.data_ptr(), window.shape, window.stride(),
+        *(() if bank is None else (bank.data_ptr(), bank.shape, bank.stride())),
+        *(() if spans is None else (spans.data_ptr(), spans.shape, spans.stride())),
+        power, log,
+    )  # fmt: skip
     shared = _known.get(place)
     if shared is None:
         bins = window.shape[0] // 2 + 1
@@ -134,19 +136,17 @@ def _shared(window: Tensor, bank: Tensor | None, spans: Tensor | None, power: fl
     return shared
 
 
-def _place(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.data_ptr(), tensor.shape, tensor.stride()
-
-
 def _run(run: Callable, arguments: tuple, size: int, count: int, grain: int) -> None:
-    def task(first: int, stop: int) -> None:
-        with workspace(size) as arrays:
-            run(*arguments, *arrays, first, stop)
-
     if count == 1:  # a step of a stream
-        task(0, 1)
-    else:
-        share(task, count, grain)
+        with workspace(size) as (work,):
+            run(*arguments, work, 0, 1)
+        return
+
+    def task(first: int, stop: int) -> None:
+        with workspace(size) as (work,):
+            run(*arguments, work, first, stop)
+
+    share(task, count, grain)
 
 
 def _sums(bank: Tensor | None, spans: Tensor | None, rows: int, power: float, log: float | None) -> tuple[Any, ...]:

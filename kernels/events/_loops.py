@@ -83,7 +83,6 @@ def _neurons(family: Family):
     charge, distance, settle, _ = equations(family)
     knobs, states = len(family.knobs._fields), len(family.state._fields)  # type: ignore[attr-defined]
 
-    @register_jitable
     def step(w, n, hard, strict):
         for j in range(n):
             values = read(w, ROW, 0, knobs, j)
@@ -94,7 +93,10 @@ def _neurons(family: Family):
             write(w, ROW, _STATE, settle(values, before, trace, fired, hard), j)
             write(w, ROW, _FIRED, (_ONE if fired else _ZERO,), j)
 
-    return step, knobs, states
+    # Compiled code knows a function by its name and a running number. From caches that several processes filled come equal
+    # numbers, so functions of one name would take each other's place.
+    step.__name__ = step.__qualname__ = f"step_{family.name}"
+    return register_jitable(step), knobs, states
 
 
 _lif, _LIF_KNOBS, _LIF_STATES = _neurons(LIF)

@@ -100,7 +100,11 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """``reference.Engine.advance``."""
         end = len(self.stages) if end is None else end
-        steps, _, inputs = x.shape
+        steps, batch, inputs = x.shape
+        if batch != self.batch or inputs not in (0, self.stages[begin].inputs):  # the loops check no index
+            raise ValueError(
+                f"events: x has shape {list(x.shape)}; [T, {self.batch}, {self.stages[begin].inputs}] is right"
+            )
         out = empty((steps, self.batch, self.stages[end - 1].size), torch.float32).numpy()
         counts = np.zeros(self.batch * (end - begin), np.int64)
         room = steps * self._widest

@@ -63,13 +63,15 @@ class FilterBankFrontEnd(SpectralFrontEnd):
     def _transform(self, samples: Tensor, left: int = 0, right: int = 0, log: float | None = None) -> Tensor:
         bank = self._constant("filter_bank", samples.dtype)
         spans = self._buffers.get("spans")  # where the bank does not learn
-        how: dict[str, Any] = {"spans": spans, "power": self.power, "log": log}
+        power = self.power
         with full_precision(samples):
             if self.engine == "fft":
-                window = self._constant("window", samples.dtype)
-                sums = spectrogram(samples, window, bank, self.hop_length, left=left, right=right, **how)
+                window, hop = self._constant("window", samples.dtype), self.hop_length
+                sums = spectrogram(
+                    samples, window, bank, hop, spans=spans, left=left, right=right, power=power, log=log
+                )
             else:
-                sums = bands(self._spectra(samples, left, right), bank, **how)
+                sums = bands(self._spectra(samples, left, right), bank, spans=spans, power=power, log=log)
             return sums if self._gives_sums else self._finish(sums)
 
     @property

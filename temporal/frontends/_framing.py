@@ -101,9 +101,10 @@ class Framing:
         stretch = samples[..., start:] if start else samples
         start += max(0, 1 + (stretch.shape[-1] - self.n_fft) // self.hop_length) * self.hop_length
         needed = self.pad + 1 if self._reflects else 0  # at the right end, the last samples are reflected
-        drop = max(0, min(start, samples.shape[-1] - needed))
-        rest = samples[..., drop:]
-        if samples.shape[-1] > 2 * self.n_fft:
+        length = samples.shape[-1]
+        drop = max(0, min(start, length - needed))
+        rest = samples.narrow(-1, drop, length - drop)
+        if length > 2 * self.n_fft:
             rest = rest.clone()  # a view would keep a long chunk alive
         return stretch, FramingState(rest, start - drop, read)
 

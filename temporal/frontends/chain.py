@@ -120,7 +120,8 @@ class Chain(nn.Sequential):
 
     def stream(self, chunk: Tensor, state: tuple[Any, ...] | None = None) -> tuple[Tensor, tuple[Any, ...]]:
         """The frames that are complete now, and the states of the stages (None where the stage before does the work)."""
-        self._check_streams()
+        if state is None:
+            self._check_streams()
         states = []
         for (stage, absorbed), before in zip(self._steps(), state or [None] * len(self), strict=True):
             after = None
@@ -148,15 +149,18 @@ class Chain(nn.Sequential):
 
     def _steps(self) -> list[tuple[Any, dict[str, Any] | None]]:
         """The stages, each with what it is asked for beside its own work; None for one whose work the last one does."""
-        stages: list[Any] = list(self._modules.values())
         steps: list[tuple[Any, dict[str, Any] | None]] = []
-        done = False
-        for stage, following in zip(stages, [*stages[1:], None], strict=True):
-            asked = None
-            if not done and following is not None and hasattr(stage, "absorbs"):
-                asked = stage.absorbs(following)
-            steps.append((stage, None if done else asked or {}))
-            done = asked is not None
+        before: Any = None  # the stage before, if it does its own work
+        for stage in self._modules.values():
+            absorbs = getattr(before, "absorbs", None)
+            asked = absorbs and absorbs(stage)
+            if asked is None:
+                steps.append((stage, {}))
+                before = stage
+            else:
+                steps[-1] = (before, asked)
+                steps.append((stage, None))
+                before = None
         return steps
 
     def _lengths(self, lengths: Tensor | None) -> list[dict[str, Tensor]]:

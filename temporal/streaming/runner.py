@@ -222,7 +222,6 @@ class _Stages:
         self._piece = max(1, _EVENTS // max(max(stage.inputs, stage.size) for stage in self._stages))
         self._may_multiply = may_multiply
         self._products: dict[int, Product] = {}
-
         self._engine: Any = None
 
     def reset(self) -> None:

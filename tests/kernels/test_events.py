@@ -1,5 +1,9 @@
 """The event engine: compiled against event by event, and that against sums over synapses written out."""
 
+import os
+import pathlib
+import subprocess
+import sys
 import threading
 from itertools import pairwise
 
@@ -164,6 +168,47 @@ def test_engines_of_several_python_threads_do_not_disturb_each_other():
     assert not wrong
 
 
+COMPILED_ALONE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numba
+import numpy as np
+from test_events import ADAPTIVE, CUBA, cell, synapses
+from temporal.kernels.events import Stage, cpu, reference
+
+for _ in range(int(sys.argv[2])):
+    numba.njit(lambda: 0)()
+for whole in sys.argv[3]:
+    generator = np.random.default_rng(0)
+    scale = np.full(9, 1 / 32, np.float32) if whole == "1" else None
+    neurons = cell(generator, ADAPTIVE if whole == "1" else CUBA, 9, True, False)
+    stages = [Stage(9, 9, synapses(generator, 9, 9, "taps", 0, 3, whole == "1"), None, None, None, scale, neurons)]
+    x = (generator.random((30, 1, 9)) < 0.5).astype(np.float32)
+    fast, slow = cpu.Engine(stages, 1), reference.Engine(stages, 1)
+    assert np.array_equal(fast.advance(x)[0], slow.advance(x)[0])
+    assert all(np.array_equal(a, b) for a, b in zip(fast.state()[0].values(), slow.state()[0].values(), strict=True))
+"""
+
+
+@pytest.mark.slow
+def test_a_cache_filled_by_several_processes_serves_one(tmp_path):
+    """Two kinds of weights, compiled by a process each, of which one compiled some other functions before."""
+    here = pathlib.Path(__file__)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(here.parents[2])}
+
+    def process(others, kinds):
+        command = [sys.executable, "-c", COMPILED_ALONE, str(here.parent), str(others), kinds]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+
+    process(0, "0")
+    for others in (6, 7):  # where, without names of their own, one family's neurons stood in for another's
+        for overload in tmp_path.rglob("*advance*.2.nbc"):
+            overload.unlink()
+        process(others, "1")
+        for kinds in ("01", "10"):
+            process(0, kinds)
+
+
 def test_large_rings_take_wider_places():
     made = simple(inputs=3, size=700, depth=60)
     assert made[0].size * 2 * 61 > 1 << 16
@@ -175,6 +220,8 @@ def test_what_is_refused():
     big = Stage(1, 16_400, Rows(np.zeros((1, 16_400), np.float32), np.zeros(1, np.int64)))
     with pytest.raises(NotImplementedError, match="16384 neurons, here are 16400"):
         cpu.Engine([big], 1)
+    with pytest.raises(ValueError, match=r"\[3, 2, 39\]; \[T, 2, 40\] is right"):
+        cpu.Engine(simple(), 2).advance(np.zeros((3, 2, 39), np.float32))
     mixed = Rows(np.zeros((2, 2), np.int8), np.zeros(2, np.int64))
     with pytest.raises(TypeError, match="one kind"):
         cpu.Engine([Stage(2, 2, mixed), Stage(2, 2, mixed._replace(weight=np.zeros((2, 2), np.float32)))], 1)
