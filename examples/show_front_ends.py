@@ -29,18 +29,34 @@ from temporal.frontends import (
     PCEN,
     STFT,
     VQT,
+    AmplitudeToDB,
     Chain,
+    Chroma,
+    Cochlea,
+    CombinedFrequencyPeriodicity,
     Deltas,
+    FoldOctaves,
     Gammatonegram,
+    GriffinLim,
+    InverseMel,
     InvertibleCQT,
+    Latency,
+    LevelCrossing,
     Log,
     MelSpectrogram,
+    Normalize,
+    Poisson,
+    Resample,
+    RunningNormalize,
     SincConv,
+    SpecAugment,
+    UtteranceNormalize,
 )
 
 RATE = 16000
 MARKS = [50, 100, 200, 500, 1000, 2000, 4000, 8000]  # Hz
 SHORT = {"n_fft": 512, "hop_length": 160}
+CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
 def pluck(frequency: float, seconds: float) -> Tensor:
@@ -81,13 +97,15 @@ def vowels() -> Tensor:
 class Shown:
     """A front end, and how its rows are labelled.
 
-    ``hz`` holds the frequency of each row where rows have one, or ``rows`` says what they are. ``range`` is that of the
-    colours below the brightest: in decibels where ``levels`` says that the frames are powers or magnitudes.
+    ``hz`` holds the frequency of each row where rows have one, ``names`` its name, or ``rows`` says what they are.
+    ``range`` is that of the colours below the brightest: in decibels where ``levels`` says that the frames are powers or
+    magnitudes.
     """
 
     title: str
     layer: nn.Module
     hz: Tensor | None = None
+    names: tuple[str, ...] = ()
     rows: str = "frequency (Hz)"
     levels: int = 0  # 10 for powers, 20 for magnitudes, 0 for what is shown as it is
     range: float = 60.0
@@ -133,7 +151,90 @@ def front_ends() -> dict[str, Shown]:
         "sinc_conv": Shown(
             "SincConv, before it has learned", Chain(sinc, Few(8, nn.AvgPool1d(8))), sinc_hz(sinc), levels=20
         ),
+        **of_pitch(),
+        **of_frames(mel, bands),
+        **of_sound(mel),
+        **of_spikes(mel, bands),
     }
+
+
+def of_pitch() -> dict[str, Shown]:
+    """Pitch classes and pitches."""
+    fold = FoldOctaves(84, fmin=55.0)
+    folded = Chain(CQT(RATE, hop_length=160, fmin=55.0, n_bins=84), fold)
+    periodicity = CombinedFrequencyPeriodicity(RATE, hop_length=160)
+    classes = {"names": CLASSES, "rows": "pitch class", "value": "of the frame's largest"}
+    return {
+        "chroma": Shown("Chroma", Chroma(RATE, hop_length=160), **classes),
+        "fold_octaves": Shown("FoldOctaves of CQT", folded, **classes),
+        "cfp": Shown(
+            "CombinedFrequencyPeriodicity", periodicity, periodicity.frequencies, rows="pitch (Hz)", levels=10, range=30
+        ),
+    }
+
+
+def of_frames(mel: MelSpectrogram, bands: Tensor) -> dict[str, Shown]:
+    """What makes other frames of log-mel frames."""
+    level = Chain(mel, Log())
+    covered = Chain(
+        mel, AmplitudeToDB(), SpecAugment(2, 12, 2, 30, fill="mean", generator=torch.Generator().manual_seed(1))
+    )
+    return {
+        "utterance_normalize": Shown(
+            "UtteranceNormalize of log-mel", Chain(level, UtteranceNormalize()), bands, value="deviations"
+        ),
+        "running_normalize": Shown(
+            "RunningNormalize of log-mel, 100 frames", Chain(level, RunningNormalize(100)), bands, value="deviations"
+        ),
+        "spec_augment": Shown("SpecAugment of mel in decibels", covered, bands, value="dB"),
+    }
+
+
+def of_sound(mel: MelSpectrogram) -> dict[str, Shown]:
+    """What gives sound, seen through a transform."""
+    look, hertz = STFT(**SHORT), torch.linspace(0, RATE / 2, 257)
+    inverse = InverseMel.of(mel)
+    back = Chain(mel, inverse, GriffinLim(**SHORT, power=inverse.power), look)
+    half = Chain(Resample(RATE, RATE // 2), STFT(256, hop_length=80))
+    return {
+        "inverse_mel": Shown("InverseMel of MelSpectrogram", Chain(mel, inverse), hertz, levels=10, range=70),
+        "griffin_lim": Shown("STFT of the sound by InverseMel and GriffinLim", back, hertz, levels=20, range=70),
+        "resample": Shown("STFT of Resample to 8 kHz", half, torch.linspace(0, RATE / 4, 129), levels=20, range=70),
+    }
+
+
+def of_spikes(mel: MelSpectrogram, bands: Tensor) -> dict[str, Shown]:
+    """Events, counted in frames of 10 ms where they come faster."""
+    unit = Chain(mel, Log(), Normalize(-8.0, 12.0))  # about 0 .. 1
+    cochlea = Cochlea(RATE, channels=128, seed=0)
+    crossed = Chain(mel, AmplitudeToDB(), LevelCrossing(3.0))
+    return {
+        "cochlea": Shown(
+            "Cochlea: spikes in 10 ms", Chain(cochlea, Count(80)), rows="channel, from the base", value="spikes"
+        ),
+        "level_crossing": Shown(
+            "LevelCrossing of mel: 64 bands upwards, 64 downwards", crossed, rows="row", value="levels of 3 dB"
+        ),
+        "latency": Shown(
+            "Latency of log-mel: one spike a frame and band, in 8 steps", Chain(unit, Latency(8)), bands, value="spike"
+        ),
+        "poisson": Shown("Poisson of log-mel", Chain(unit, Poisson(60.0, 100.0)), bands, value="spike"),
+    }
+
+
+class Count(nn.Module):
+    """How many spikes fall into each span of steps."""
+
+    latency = 0
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.hop_length = steps
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        return (
+            nn.functional.avg_pool1d(spikes, self.hop_length, ceil_mode=True, count_include_pad=False) * self.hop_length
+        )
 
 
 class Few(nn.Module):
@@ -218,6 +319,8 @@ def draw(axes: Any, shown: Shown, frames: Tensor, limits: tuple[float, ...]) -> 
         vmin=limits[0],
         vmax=limits[1],
     )
+    if shown.names:
+        axes.set_yticks(range(count), shown.names)
     if shown.hz is not None:
         hz = shown.hz.numpy().astype(float)
         marks = [mark for mark in MARKS if hz[0] <= mark <= hz[-1] * 1.03]

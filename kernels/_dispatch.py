@@ -64,15 +64,16 @@ class Backends:
             NotImplementedError: the chosen backend cannot do it; the message names those that can.
         """
         wanted = _chosen[-1] if _chosen else _checked(os.environ.get(_VARIABLE) or "auto", _VARIABLE)
-        if wanted == "auto":
-            for name, refuses in self.refusals.items():  # not `next`: this is on the way of every step of a stream
-                if refuses(*request) is None:
-                    break
-        else:
-            name = self._obey(wanted, request)
+        name = self._fastest(request) if wanted == "auto" else self._obey(wanted, request)
         if name not in self._loaded:
             self._loaded[name] = import_module(f"{self.package}.{name}")
         return self._loaded[name]
+
+    def _fastest(self, request: tuple) -> str:
+        for name, refuses in self.refusals.items():  # not `next`: this is on the way of every step of a stream
+            if refuses(*request) is None:
+                return name
+        raise NotImplementedError(f"{self.operator}: no backend can do this; there are {', '.join(self.refusals)}")
 
     def _obey(self, wanted: str, request: tuple) -> str:
         reason = self.refusals[wanted](*request) if wanted in self.refusals else "does not have this operator"

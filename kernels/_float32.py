@@ -90,7 +90,7 @@ def log(x):
     """
     small = x < _SMALLEST
     normal = x * _TWO_24 if small else x
-    n = _exponent(normal)  # type: ignore[call-arg]
+    n = _exponent(normal)  # type: ignore[call-arg, var-annotated]
     m = _scaled(normal, n)  # type: ignore[call-arg]
     n = n - _24 if small else n
     f = m - _ATANH[0]

@@ -60,8 +60,8 @@ def convolve(samples: Tensor, kernels: Tensor, hop_length: int, left: int, right
         nothing = nothing.expand(*leading, max(frames, 1), bins)[..., :frames, :]
         return torch.complex(nothing, nothing)
     if torch.compiler.is_exporting():  # the same sums; conv1d itself would leave guards on the length in the graph
-        frames = frame(samples, kernels.new_ones(n_fft), hop_length)
-        return torch.complex(*(frames @ kernels.t()).split(bins, -1))
+        windows = frame(samples, kernels.new_ones(n_fft), hop_length)
+        return torch.complex(*(windows @ kernels.t()).split(bins, -1))
     parts = functional.conv1d(samples.reshape(-1, 1, length), kernels[:, None], stride=hop_length)
     spectra = torch.complex(*parts.split(bins, 1)).transpose(1, 2)
     return spectra.unflatten(0, leading) if leading else spectra[0]

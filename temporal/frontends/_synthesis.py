@@ -11,7 +11,7 @@ from temporal.kernels.framing import overlap_add
 
 from ._arguments import check_trainable, positive_int
 from ._constants import DerivedConstants
-from ._framing import Framing, check_count
+from ._framing import Count, Framing, check_count
 from ._stage import FrontEnd
 from ._window import build_window, check_window
 
@@ -80,7 +80,7 @@ class Synthesis(DerivedConstants, FrontEnd):
         exact = Fraction(wait, self.hop_length)
         return int(exact) if exact.denominator == 1 else exact
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """The exact number of samples that so many frames give; an int, or an integer tensor of any shape."""
         count = check_count(type(self).__name__, samples)
         given = (count - 1) * self.hop_length + self.n_fft - 2 * self._pad

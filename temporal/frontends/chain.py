@@ -76,7 +76,8 @@ class Chain(nn.Sequential):
     @property
     def latency(self) -> int | Fraction:
         """Steps of the input (samples): frame t is complete when `t * hop_length + latency` of them have been read."""
-        total, step = 0, 1
+        total: int | Fraction = 0
+        step: int | Fraction = 1
         reads = [None, *(getattr(stage, "reads", None) for stage in list(self)[1:])]
         for read, latency, hop in zip(reads, self._of_each("latency"), self._hops(), strict=True):
             # A stage that needs n samples waits for number n - 1 of the stage before; one that looks n frames ahead, for n.
@@ -151,9 +152,10 @@ class Chain(nn.Sequential):
         """The stages, each with what it is asked for beside its own work; None for one whose work the last one does."""
         steps: list[tuple[Any, dict[str, Any] | None]] = []
         before: Any = None  # the stage before, if it does its own work
-        for stage in self._modules.values():
-            absorbs = getattr(before, "absorbs", None)
-            asked = absorbs and absorbs(stage)
+        stages: list[Any] = list(self._modules.values())
+        for stage in stages:
+            absorbs: Any = getattr(before, "absorbs", None)
+            asked = None if absorbs is None else absorbs(stage)
             if asked is None:
                 steps.append((stage, {}))
                 before = stage
@@ -170,12 +172,13 @@ class Chain(nn.Sequential):
         for index, (name, stage) in enumerate(self._modules.items()):
             handed.append({"lengths": lengths} if index <= last and _asks(stage) else {})
             if index < last:
-                if not hasattr(stage, "frames"):
+                frames: Any = getattr(stage, "frames", None)
+                if frames is None:
                     raise ValueError(
                         f"Chain: stage {name} ({type(stage).__name__}) has no .frames, so lengths do not reach stage "
                         f"{last} ({type(self[last]).__name__})"
                     )
-                lengths = stage.frames(lengths)
+                lengths = frames(lengths)
         return handed
 
     def _hops(self) -> list[int | Fraction]:

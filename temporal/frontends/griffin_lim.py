@@ -1,6 +1,6 @@
 """A signal from magnitudes alone."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ class GriffinLim(Synthesis):
         self._framing = Framing("GriffinLim", self.n_fft, self.hop_length, self.center, "constant")
 
     @classmethod
-    def of(cls, stft: STFT, **options: int | float | str) -> "GriffinLim":
+    def of(cls, stft: STFT, **options: Any) -> "GriffinLim":
         """For the magnitudes (or the power) that `stft` gives; options as for the class."""
         if stft.pad_mode != "constant":
             raise ValueError(
@@ -91,8 +91,8 @@ class GriffinLim(Synthesis):
                 "(pad_mode='constant') are matched exactly: give the sizes one by one to go on regardless"
             )
         if getattr(stft, "output", None) == "power":
-            options = {"power": 2.0} | options
-        return cls(**arguments_of(cls.__name__, stft) | options)  # type: ignore[arg-type]
+            options.setdefault("power", 2.0)
+        return cls(**{**arguments_of(cls.__name__, stft), **options})
 
     @property
     def stream_obstacle(self) -> str:

@@ -135,6 +135,8 @@ class InverseMel(DerivedConstants, Framewise):
     correction: Tensor  # [n_fft // 2 + 1, n_mels]: F^T (F F^T + penalty)^-1
     pseudo_inverse: Tensor  # [n_fft // 2 + 1, n_mels]
 
+    sample_rate: float
+
     def __init__(self, sample_rate: float, n_fft: int = 2048, *, n_iter: int = 50, **mel: Any) -> None:
         super().__init__()
         self.n_iter = positive_int("InverseMel", "n_iter", n_iter, "iterations")

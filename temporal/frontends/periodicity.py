@@ -198,7 +198,10 @@ def _window(size: int) -> Tensor:
         return torch.ones(1, dtype=torch.float64)
     angle = 2 * torch.pi * torch.arange(size, dtype=torch.float64, device="cpu") / (size - 1)
     weights = (0.35875, -0.48829, 0.14128, -0.01168)
-    return sum(weight * torch.cos(k * angle) for k, weight in enumerate(weights))
+    window = torch.zeros_like(angle)
+    for k, weight in enumerate(weights):
+        window = window + weight * torch.cos(k * angle)
+    return window
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:

@@ -2,14 +2,14 @@
 
 import math
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ._arguments import choice, positive_int, read_waveform
 from ._constants import DerivedConstants
-from ._framing import check_count, in_a_row, windows
+from ._framing import Count, check_count, in_a_row, windows
 from ._precision import full_precision
 from ._stage import FrontEnd
 
@@ -84,7 +84,7 @@ class Resample(DerivedConstants, FrontEnd):
                 f"Resample: orig_rate={orig_rate} Hz and new_rate={new_rate} Hz reduce to {self._step}, too many phases; "
                 f"give rates whose ratio has at most {_LARGEST} below, such as {near}"
             )
-        self.hop_length = self._step.numerator if self._step.denominator == 1 else self._step
+        self.hop_length: Any = self._step.numerator if self._step.denominator == 1 else self._step
         # A block: whole periods, of enough outputs for a matrix product.
         periods = -(-_GROUP // self._step.denominator)
         self._inputs, self._outputs = periods * self._step.numerator, periods * self._step.denominator
@@ -97,7 +97,7 @@ class Resample(DerivedConstants, FrontEnd):
     def extra_repr(self) -> str:
         return f"{self.orig_rate}, {self.new_rate}, quality={self.quality!r}"
 
-    def frames(self, samples: int | Tensor) -> int | Tensor:
+    def frames(self, samples: Count) -> Count:
         """The exact number of outputs that so many samples give; an int, or an integer tensor of any shape."""
         return self._count(check_count("Resample", samples))
 
@@ -128,7 +128,7 @@ class Resample(DerivedConstants, FrontEnd):
             raise ValueError("Resample: flush needs the state that stream returned; nothing has been streamed yet")
         return self._advance(state, self._count(state.read))[0], None
 
-    def _count(self, samples: int | Tensor) -> int | Tensor:
+    def _count(self, samples: Count) -> Count:
         """ceil(samples * new_rate / orig_rate)."""
         total = samples * self._step.denominator + self._step.numerator - 1
         if isinstance(total, Tensor):
@@ -150,7 +150,9 @@ class Resample(DerivedConstants, FrontEnd):
         """Outputs from `offset` on, where samples[..., reach - 1] is the input at the time of output 0."""
         blocks = (offset + count + self._outputs - 1) // self._outputs
         groups = range(self._groups)
-        if not torch.compiler.is_exporting() and blocks == 1:  # a stream's chunk may need a small part of a long block only
+        if (
+            not torch.compiler.is_exporting() and blocks == 1
+        ):  # a stream's chunk may need a small part of a long block only
             groups = range(offset // _GROUP, (offset + count - 1) // _GROUP + 1)
         offset -= groups.start * _GROUP
         starts = [int(group * _GROUP * self._step) for group in groups]
@@ -170,7 +172,7 @@ class Resample(DerivedConstants, FrontEnd):
         if self._step == 1:
             return 1  # a filter of one sample: the signal itself
         passband, attenuation = _QUALITIES[self.quality]
-        return math.ceil((attenuation - 8) / (2.285 * math.pi * (1 - passband)) / 2 * max(1, self._step))
+        return math.ceil((attenuation - 8) / (2.285 * math.pi * (1 - passband)) / 2 * max(1.0, float(self._step)))
 
     def _build_constant(self, name: str, device: torch.device | None) -> Tensor:
         passband, attenuation = _QUALITIES[self.quality]

@@ -90,7 +90,7 @@ class RunningNormalize(Affine):
         """[..., bins, frames] -> the same shape."""
         return self.stream(frames)[0]
 
-    def stream(self, chunk: Tensor, state: RunningState | None = None) -> tuple[Tensor, RunningState]:
+    def stream(self, chunk: Tensor, state: RunningState | None = None) -> tuple[Tensor, RunningState]:  # type: ignore[override]
         """The frames of `chunk`, and the mean and variance after the last of them."""
         frames = self._read(chunk)
         if state is None:

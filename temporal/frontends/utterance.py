@@ -14,6 +14,9 @@ __all__ = ["Affine", "UtteranceNormalize", "check_frame_lengths"]
 class Affine(Framewise):
     """A normalisation with a gain and an offset for each bin behind it, where they are to be learned."""
 
+    gain: Tensor | None
+    offset: Tensor | None
+
     def __init__(self, size: int | None, trainable: Collection[str]) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -88,6 +91,7 @@ class UtteranceNormalize(Affine):
         check_frame_lengths("UtteranceNormalize", frames, lengths)
         # From the first frame on, so that sums stay small and a bin that does not change is exactly 0.
         moved = frames - frames[..., :1]
+        count: int | Tensor
         if lengths is None:
             valid, count = None, frames.shape[-1]
         else:
