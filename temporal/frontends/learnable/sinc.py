@@ -40,7 +40,8 @@ class SincConv(DerivedConstants, FrontEnd):
         center: as above.
         trainable: names of what learns: "low", "band", each [n_filters], in radians a sample (a step of 0.001 is
             2.5 Hz at 16 kHz).
-        engine: "conv" (1-D convolution), "fft" (the same by blocks of FFTs), or "auto", the faster one.
+        engine: "conv" (1-D convolution), "fft" (the same by blocks of FFTs), or "auto", the faster one. A sample that is
+            NaN or infinite spoils the frames that see it, by FFT those of its whole blocks.
     Shape:
         wave: [..., samples].  Returns [..., n_filters, frames], `ceil(samples / hop_length)` frames if centred.
     Raises:
