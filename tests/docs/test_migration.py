@@ -17,6 +17,7 @@ from temporal import frontends
 DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "migration.md"
 NUMBERS, *ARGUMENTS = re.findall(r"(?:^\|.*\n)+", DOCUMENT.read_text(encoding="utf-8"), re.M)
 MODULES = {"nnAudio": "nnAudio.features", "torchaudio": "torchaudio.transforms", "librosa": "librosa"}
+PEERS = {**MODULES, "nnAudio2": "nnAudio2.features.cfp"}
 
 
 def rows(table: str) -> list[list[str]]:
@@ -30,7 +31,7 @@ def library(name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return importlib.import_module(MODULES[name])
+            return importlib.import_module(PEERS[name])
         except Exception as problem:
             pytest.skip(f"rows of {name} are not run without it: {problem!r}")
 
@@ -42,7 +43,13 @@ def sounds() -> dict[str, Any]:
     chirp = torch.sin(2 * torch.pi * (60 * time + 1500 * time**2))
     x = torch.stack([0.5 * chirp, 0.3 * chirp.flip(-1)]) + 0.05 * torch.randn(2, 16000, generator=draw)
     spectra = torch.stft(x[:, :8000], 512, 128, window=torch.hann_window(512), pad_mode="constant", return_complex=True)
-    return {"x": x, "y": x[0].numpy(), "S": spectra, "rate": 16000, "np": np, "torch": torch}
+    more = {
+        "B": frontends.MelSpectrogram(16000, 512, n_mels=40).filter_bank,
+        "P": spectra.abs().square(),
+        "M": frontends.MelSpectrogram(16000, 512, hop_length=128, n_mels=40)(x),
+        "Q": frontends.CQT(16000, n_bins=252, bins_per_octave=36)(x[0]),
+    }
+    return {"x": x, "y": x[0].numpy(), "S": spectra, "rate": 16000, "np": np, "torch": torch, **more}
 
 
 @pytest.mark.filterwarnings("ignore")

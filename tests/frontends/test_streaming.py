@@ -188,14 +188,9 @@ def test_frames_leave_when_latency_says(name):
 def test_a_stream_of_real_speech(signal):
     wave, rate = signal
     wave = torch.tensor(wave, dtype=torch.float32)
-    mel = MelSpectrogram(rate, n_fft=512, hop_length=160, n_mels=40)
-    front_end, bands = Chain(mel, Log(), Normalize(-5.0, 2.0)), mel(wave)
-    for size in (160, 320):
-        assert_equal_to_peak(streamed(mel, wave.split(size)), bands, 1e-6)
-        # A frame that comes alone has sums in another order. A logarithm tells of roundings of the peak in bands that are
-        # nearly empty (a pure tone's, 2e-5): what must be as near as the bands are is what it is the logarithm of.
-        apart = streamed(front_end, wave.split(size)) - front_end(wave)
-        assert ((2.0 * apart).abs() * (bands + 1e-6) <= 1e-6 * bands.max().clamp_min(1e-3)).all()
+    front_end = Chain(MelSpectrogram(rate, n_fft=512, hop_length=160, n_mels=40), Log(), Normalize(-5.0, 2.0))
+    for size in (160, 320):  # one frame and two frames at a time
+        assert_equal_to_peak(streamed(front_end, wave.split(size)), front_end(wave), 1e-6)
 
 
 def test_the_callers_state_and_chunks_are_left_as_they_were():
