@@ -1,6 +1,7 @@
 """Windowed frames of a signal, and their overlap-add, in plain torch: the specification of every other backend."""
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -38,5 +39,5 @@ def _overlap_add_of_hops(windowed: Tensor, hop_length: int, left: int, samples: 
     hops = -(-windowed.shape[-1] // hop_length)
     pad = torch.nn.functional.pad
     parts = pad(windowed, (0, hops * hop_length - windowed.shape[-1])).unflatten(-1, (hops, hop_length)).unbind(-2)
-    whole = torch.stack([pad(part, (0, 0, hop, hops - 1 - hop)) for hop, part in enumerate(parts)]).sum(0)
+    whole = reduce(torch.add, [pad(part, (0, 0, hop, hops - 1 - hop)) for hop, part in enumerate(parts)])
     return pad(whole.flatten(-2), (0, samples))[:, left : left + samples]

@@ -31,8 +31,10 @@ class GriffinLim(Synthesis):
         n_iter: iterations, >= 1.
         momentum: >= 0; 0.99 is best, and from 1.1 on it does worse than without.
         init: the first phases: "random"; "zeros"; or "peaks": random in the first frame, from where the phase of each bin
-            advances as the spectral peak does whose slope it lies on, which ends nearer to the magnitudes (32 iterations
-            on speech: 0.061 of their norm off, where "random" ends at 0.076; on chords 0.090 and 0.102).
+            advances as the spectral peak does whose slope it lies on, which ends nearer to the magnitudes: after 32
+            iterations 0.044 of their norm off on average, where "random" ends at 0.064 and librosa at 0.065 (23 spoken
+            words of three collections and 6 pieces of synthetic music, none of which had a part in the choice, 3 seeds
+            each; nearer than librosa on 27 of the 29, on one word 0.104 to 0.081).
         seed: of the random phases, >= 0.
         power: of the magnitudes in the frames that come in, > 0: 1 for |X|, 2 for |X|^2 (a mel spectrogram's inverse).
     Shape:

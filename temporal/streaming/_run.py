@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from itertools import chain
 from typing import Any
 
@@ -26,7 +27,8 @@ class Run:
         like: an empty tensor in the dtype and on the device of the model.
         features: the shape of one step [*features], known from the front end or from the first piece.
         classes: of the network's output; 0 until `features` is known.
-        hop, ahead: of the front end, samples from step to step and of look-ahead; 1 and 0 without one.
+        hop, ahead: of the front end, samples from step to step and of look-ahead, which behind a `Resample` need not be
+            whole numbers; 1 and 0 without one.
     """
 
     def __init__(self, model: Model) -> None:
@@ -45,10 +47,11 @@ class Run:
         self._readout: Any = None
         self._network_like: Any = None  # the states after one step, for their shapes
         self._readout_like: Any = None
-        self.hop, self.ahead = 1, 0
+        self.hop: int | Fraction = 1
+        self.ahead: int | Fraction = 0
         self._front = _checked(self._model.frontend)
         if self._front is not None:
-            self.hop, self.ahead = int(self._front.hop_length), int(self._front.latency)
+            self.hop, self.ahead = self._front.hop_length, self._front.latency
             frames, self._frontend = self._front.stream(self.like.new_zeros(1, 0))
             self.prepare(tuple(to_steps(frames).shape[2:]))
 

@@ -125,7 +125,7 @@ class Stream:
         self._pushed = 0  # samples, or steps without a front end
         self._finished = False
         self._labels = model.labels
-        self.latency = self._run.ahead / own_rate + step + (self._resampler.latency if self._resampler else 0.0)
+        self.latency = float(self._run.ahead / own_rate) + step + (self._resampler.latency if self._resampler else 0.0)
         self.whole: Tensor | None = None
 
     @property
@@ -229,7 +229,7 @@ class Stream:
         ]
 
     def _seconds(self, steps: int) -> float:
-        return steps * self._run.hop / self._own_rate
+        return float(steps * self._run.hop / self._own_rate)
 
     def _refuse_finished(self, method: str) -> None:
         if self._finished:

@@ -4,7 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from temporal.frontends import STFT, AmplitudeToDB, Log, MelSpectrogram
+from temporal.frontends import (
+    CQT,
+    LEAF,
+    MFCC,
+    STFT,
+    VQT,
+    AmplitudeToDB,
+    Chroma,
+    Cochlea,
+    CombinedFrequencyPeriodicity,
+    Gammatonegram,
+    InvertibleCQT,
+    Log,
+    MelSpectrogram,
+    Resample,
+    SincConv,
+)
 
 
 def mel(**options):
@@ -124,3 +140,93 @@ def test_a_signal_shorter_than_its_reflection(layer):
 def test_frame_counts(layer, count, error):
     with pytest.raises(error, match=type(layer).__name__ + r": frames"):
         layer.frames(count)
+
+
+# Every front end that reads a waveform.
+WAVES = {
+    "STFT": lambda **o: STFT(**({"n_fft": 512} | o)),
+    "STFT by convolution": lambda **o: STFT(**({"n_fft": 512, "engine": "conv"} | o)),
+    "mel": lambda **o: mel(**o),
+    "MFCC": lambda **o: MFCC(16000, 13, **({"n_fft": 512, "n_mels": 40, "top_db": None} | o)),
+    "gammatone": lambda **o: Gammatonegram(16000, **({"n_fft": 512, "n_bins": 32} | o)),
+    "chroma": lambda **o: Chroma(16000, **({"n_fft": 512} | o)),
+    "CFP": lambda **o: CombinedFrequencyPeriodicity(16000, **({"win_length": 1025} | o)),
+    "CQT": lambda **o: CQT(16000, **({"n_bins": 60} | o)),
+    "VQT": lambda **o: VQT(16000, **({"n_bins": 60} | o)),
+    "LEAF": lambda **o: LEAF(16000, **({"n_filters": 8} | o)),
+    "SincConv": lambda **o: SincConv(16000, 8, **({"hop_length": 10} | o)),
+    "InvertibleCQT": lambda **o: InvertibleCQT(16000, **({"fmin": 110.0} | o)),
+    "Cochlea": lambda **o: Cochlea(16000, **o),
+    "Resample": lambda **o: Resample(16000, 8000, **o),
+}
+waves = pytest.mark.parametrize("name", WAVES)
+
+
+@waves
+def test_every_layer_says_how_to_give_samples(name):
+    layer = WAVES[name]()
+    for dtype, message in (
+        (torch.int16, r"divide by 32768 \(wave\.float\(\) / 32768\)"),
+        (torch.complex64, "real numbers"),
+    ):
+        with pytest.raises(TypeError, match=f"{type(layer).__name__}: the waveform came as .*{message}"):
+            layer(torch.zeros(2, 3000, dtype=dtype))
+
+
+@waves
+def test_every_layer_takes_an_empty_batch(name):
+    layer = WAVES[name]()
+    out, one = layer(torch.zeros(0, 3, 3000)), layer(torch.zeros(3000))
+    assert out.shape == (0, 3, *one.shape)
+
+
+@waves
+def test_every_layer_shows_nan_in_its_own_item_alone(name):
+    layer, wave = WAVES[name](), torch.randn(2, 3000)
+    wave[1, 1500] = float("nan")
+    if name == "Cochlea":  # spikes cannot be NaN
+        with pytest.raises(ValueError, match=r"NaN or infinite samples \(recordings \[1\]"):
+            layer(wave)
+        return
+    out = layer(wave)
+    out = torch.view_as_real(out) if out.is_complex() else out
+    assert out[0].isfinite().all() and out[1].isnan().any()
+
+
+@waves
+def test_every_layer_refuses_a_hop_of_nothing(name):
+    if name not in ("Resample", "Cochlea"):  # which have none to give
+        with pytest.raises(ValueError, match=r"hop_length=0 samples is not positive"):
+            WAVES[name](hop_length=0)
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        *((name, {"fmax": 9000.0}) for name in ("mel", "MFCC", "gammatone", "LEAF", "SincConv", "InvertibleCQT")),
+        *((name, {"fmin": 220.0, "n_bins": 84}) for name in ("CQT", "VQT")),
+    ],
+)
+def test_every_layer_refuses_what_lies_above_nyquist(name, options):
+    with pytest.raises(ValueError, match=r"above the Nyquist frequency of sample_rate=16000 Hz \(8000 Hz\)"):
+        WAVES[name](**options)
+
+
+@pytest.mark.parametrize("name", ["STFT", "STFT by convolution", "mel", "MFCC", "gammatone", "chroma", "SincConv"])
+def test_every_layer_without_padding_needs_a_whole_window(name):
+    with pytest.raises(ValueError, match=r"is longer than the signal \(100 samples\)"):
+        WAVES[name](center=False)(torch.zeros(100))
+
+
+@pytest.mark.parametrize("name", ["STFT", "STFT by convolution", "mel", "MFCC", "gammatone", "chroma", "CQT", "VQT"])
+def test_every_layer_says_how_much_it_reflects(name):
+    with pytest.raises(ValueError, match=r"pad_mode='reflect'.* at least \d+.*, not 100; use pad_mode='constant'"):
+        WAVES[name](pad_mode="reflect")(torch.zeros(100))
+
+
+@pytest.mark.parametrize("name", ["CQT", "VQT", "LEAF", "SincConv", "InvertibleCQT", "CFP", "mel"])
+def test_filters_longer_than_the_signal_see_zeros_beyond_it(name):
+    """As documented: the same as in the middle of silence."""
+    layer, wave = WAVES[name](), torch.randn(300)
+    out = layer(wave)
+    assert (torch.view_as_real(out) if out.is_complex() else out).isfinite().all() and out.shape[-1] >= 1

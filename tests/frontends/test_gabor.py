@@ -334,3 +334,12 @@ def test_nan_stays_nan():
     assert FORMS["matrix"](8000)(wave).isnan().all()  # one transform of the whole signal
     bad = FORMS["slices"](8000)(wave).isnan().any(0).any(0)
     assert bad.any() and not bad.all()
+
+
+def test_export_of_the_whole_has_a_fixed_length_and_says_so():
+    layer, wave = InvertibleCQT(8000, fmin=200.0, output="magnitude"), torch.randn(3, 3000)
+    batch, samples = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("samples", min=2048, max=10**6)
+    with pytest.raises(ValueError, match="InvertibleCQT: the filters of the whole signal depend on its length"):
+        torch.export.export(layer, (wave,), dynamic_shapes=({0: batch, 1: samples},))
+    exported = torch.export.export(layer, (wave,), dynamic_shapes=({0: batch},)).module()
+    torch.testing.assert_close(exported(wave[:2]), layer(wave[:2]), rtol=0, atol=1e-6)

@@ -9,7 +9,6 @@ import torch
 from temporal.frontends import STFT, Chain, GriffinLim
 
 SIZES = {"n_fft": 512, "hop_length": 128}
-SEEDS = 4
 
 
 def chords(rate=16000):
@@ -24,19 +23,34 @@ def distance(wave, magnitude):
     return np.linalg.norm(again - magnitude) / np.linalg.norm(magnitude)
 
 
-def test_nearer_than_librosa_after_as_many_iterations(speech_commands):
-    """On average over real words, chords and seeds; 0.066 and 0.080 here."""
-    files = sorted(speech_commands.glob("*/*.wav"))
+def melody(seed, rate=16000):
+    """Decaying notes with partials that are a little too high."""
+    time, draw = np.arange(rate) / rate, np.random.default_rng(seed)
+    wave = np.zeros(rate)
+    for note in range(4):
+        pitch, since = 110 * 2 ** (draw.integers(0, 36) / 12), (time - note / 4).clip(0)
+        for k in range(1, 9):
+            if pitch * k < 7600:
+                wave += np.sin(2 * np.pi * pitch * k * (1 + 3e-4 * k) * since) * np.exp(-4 * since) * (since > 0) / k
+    return wave
+
+
+def test_nearer_than_librosa_after_as_many_iterations(fsdd, arabic, speech_commands):
+    """On average over recordings on which nothing was chosen, and on most of them; the description says by how much."""
+    files = [fsdd / "0_lucas_4.wav", fsdd / "9_george_26.wav", *sorted(arabic.glob("*/*.flac"))[7::2500]]
+    files += sorted(speech_commands.glob("*/*.wav"))[33::110]
     ours, theirs = [], []
-    for wave in (chords(), *(soundfile.read(files[index])[0] for index in (5, 60, 150, 200))):
+    for wave in (melody(0), melody(1), *(soundfile.read(file)[0] for file in files)):
         wave = wave[: len(wave) // 128 * 128]
         magnitude = np.abs(librosa.stft(wave, **SIZES)).astype(np.float32)
-        for seed in range(SEEDS):
+        for seed in range(2):
             ours.append(distance(GriffinLim(**SIZES, seed=seed)(torch.tensor(magnitude)).numpy(), magnitude))
             theirs.append(
                 distance(librosa.griffinlim(magnitude, n_iter=32, hop_length=128, random_state=seed), magnitude)
             )
-    assert np.mean(ours) <= 0.95 * np.mean(theirs), (np.mean(ours), np.mean(theirs))
+    ours, theirs = np.array(ours), np.array(theirs)
+    assert ours.mean() <= theirs.mean(), (ours.mean(), theirs.mean())
+    assert (ours <= theirs).mean() >= 0.7, (ours, theirs)
 
 
 def test_the_recurrence_is_librosas():

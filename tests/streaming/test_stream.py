@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import temporal
+from temporal.frontends import Chain, Log, MelSpectrogram, Resample
 from temporal.layers import LastStep, MaxOverTime, SumSoftmax
 from temporal.streaming import Event, Stream
 
@@ -277,3 +279,22 @@ def test_results_are_ordinary_tensors(make_model, wave):
     assert not any(v.is_inference() for v in stream.state_dict().values() if isinstance(v, torch.Tensor))
     stream.finish()
     assert not stream.whole.is_inference() and not stream.whole.requires_grad
+
+
+@given(cuts=cuts_of_2403)
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_steps_that_are_no_whole_number_of_samples(wave, cuts):
+    """A front end that resamples by 160/147: its hop is 11025 / 100 samples, and 2,000 steps are still 20 s."""
+    mel = MelSpectrogram(16000, n_fft=400, hop_length=160, n_mels=5)
+    frontend = Chain(Resample(22050, 16000), mel, Log(1e-3))
+    model = temporal.Model(frontend, nn.Linear(5, 2), SumSoftmax(), labels=["a", "b"]).double().eval()
+    stream = Stream(model, **SETTINGS)
+    assert frontend.hop_length == Fraction(441, 2) and stream._seconds(2000) == 20.0
+    assert stream.latency == pytest.approx(float(frontend.latency) / 22050 + 0.01, abs=1e-12)
+    head = next((cut for cut in cuts if cut), 1201)
+    stream.push(wave[:head])
+    second = Stream(model, **SETTINGS)
+    second.load_state_dict(stream.state_dict())
+    heard(second, wave[head:])
+    with torch.no_grad():
+        torch.testing.assert_close(second.whole, model(wave[None])[0], rtol=0, atol=1e-12)

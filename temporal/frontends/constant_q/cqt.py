@@ -41,7 +41,8 @@ class CQT(ConstantQ):
         trainable: names of what learns: ("basis",) makes the octaves' filters parameters `basis_0` (the highest
             octave), ..., each [2, bins, samples], real and imaginary parts. Otherwise they are rebuilt, not stored.
         engine: "fft" computes low octaves at lower rates, within 2e-5 of the peak of "conv", a 1-D convolution with
-            each filter at the full rate; "auto" is "fft" where the window allows it. Trained filters belong to their
+            each filter at the full rate (measured: 1.5e-5 on noise, 7e-6 on chirps; 8e-5 for a lone click between two
+            frames, whose peak is small); "auto" is "fft" where the window allows it. Trained filters belong to their
             engine.
         latency: "aligned": all bins of a frame have the frame's time. "per_octave": each octave is late by as many whole
             frames as it must wait longer than the fastest, `.delays`, so a frame leaves a stream with the newest value

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._framing import Count
+from .._framing import Count, windows
 
 __all__ = ["SliceInverse", "SliceStream", "Slices"]
 
@@ -70,21 +70,43 @@ class Slices:
         """[..., from the first slice's fade-in on] -> [..., slices, length], faded; the signal's first is not faded in."""
         size = self.half + self.transition
         missing = (slices - 1) * self.half + size - samples.shape[-1]
+        opening = (
+            torch.cat((torch.ones_like(window[: self.transition]), window[self.transition :])) if opens else window
+        )
+        margin = (self.half - self.transition) // 2
+        around = margin, self.length - size - margin
+        if torch.compiler.is_exporting():
+            parts = windows(_pad(samples, (0, self.half + size)), 0, slices, size, self.half)
+            number = torch.arange(slices, device=samples.device)
+            return _pad(parts * torch.where(number[:, None] == 0, opening, window), around)
         if opens:
-            opening = torch.cat((torch.ones_like(window[: self.transition]), window[self.transition :]))
             window = torch.cat((opening.unsqueeze(0), window.expand(slices - 1, size)))
         parts = _pad(samples, (0, missing)).unfold(-1, size, self.half) * window
-        margin = (self.half - self.transition) // 2
-        return _pad(parts, (margin, self.length - size - margin))
+        return _pad(parts, around)
 
     def lay(self, slices: Tensor) -> Tensor:
         """Coefficients [..., slices, bins, frames of a slice] -> layers [..., 2, bins, frames]."""
         count, quarter = slices.shape[-3], self.quarter
+        if torch.compiler.is_exporting():
+            return self._lay_by_index(slices, count)
         even, odd = (_side_by_side(slices[..., parity::2, :, :]) for parity in (0, 1))
         even, first = even[..., quarter:], even[..., :quarter].flip(-1)
         total = self.frames(count)
         odd = torch.cat((first, odd), -1)
         return torch.stack([_pad(layer, (0, total - layer.shape[-1])) for layer in (even, odd)], -3)
+
+    def _lay_by_index(self, slices: Tensor, count: int) -> Tensor:
+        """`lay` for any number of slices in one program: each frame from a place in a slice, which is 0 after the last."""
+        size, frame = 4 * self.quarter, torch.arange(self.frames(count), device=slices.device)
+        slices = _pad(slices.movedim(-3, -2), (0, 0, 0, 1))
+        layers = []
+        for parity, shift in enumerate((self.quarter, -self.quarter)):
+            number = parity + 2 * torch.div(frame + shift, size, rounding_mode="floor")
+            place = (frame + shift) % size
+            if parity:  # the quarter of slice 0 that lies before the signal
+                number, place = number.clamp_min(0), torch.where(number < 0, self.quarter - 1 - frame, place)
+            layers.append(slices[..., number.clamp_max(count), place])
+        return torch.stack(layers, -3)
 
     def lift(self, layers: Tensor) -> Tensor:
         """Layers [..., 2, bins, frames] -> coefficients [..., slices, bins, frames of a slice]: the inverse of `lay`."""

@@ -35,6 +35,8 @@ class InvertibleCQT(FrontEnd):
     The whole signal is one period: it is followed by zeros up to N, one of a few sizes whose tables are kept, and the
     filters' response at one end goes on at the other. The coefficients therefore depend a little on the length. Slices
     (`slice_length`) do not, use constant memory, stream, and are as exactly invertible; they hold twice as many numbers.
+    An exported program (`torch.export`) of the whole has the length of its example; that of slices takes any. A sample
+    that is NaN or infinite makes all frames NaN, or all that see its slices; other items of the batch never.
 
     Args:
         sample_rate: of the signal, in Hz, > 0.
@@ -279,9 +281,17 @@ class InvertibleCQT(FrontEnd):
 
     def _tables(self, samples: int, dtype: torch.dtype, device: torch.device) -> Any:
         if self.layout == "octaves":
-            return tables(self._bands, bucket(max(1, operator.index(samples))), None, dtype, device)
-        frames = self.frames(operator.index(samples))
+            return tables(self._bands, bucket(max(1, operator.index(self._known(samples)))), None, dtype, device)
+        frames = self.frames(operator.index(self._known(samples)))
         return tables(self._bands, frames * self.hop_length, frames, dtype, device)
+
+    def _known(self, samples: int) -> int:
+        if isinstance(samples, torch.SymInt) and torch.compiler.is_exporting():
+            raise ValueError(
+                f"{_OWNER}: the filters of the whole signal depend on its length, so no exported program serves any length; "
+                "export with a length that is fixed (a dynamic batch is fine), or use CQT"
+            )
+        return samples
 
     def _slice_tables(self, dtype: torch.dtype, device: torch.device) -> Any:
         return tables(self._bands, self._sliced.length, self._sliced.length // self.hop_length, dtype, device)

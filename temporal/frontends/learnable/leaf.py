@@ -56,7 +56,8 @@ class LEAF(DerivedConstants, FrontEnd):
         trainable: names of what learns: "center" (c, radians a sample, 0 .. pi), "bandwidth" (s, samples), "pooling"
             (p, at most 1/2, 0.4 at the start), each [n_filters]; "gain", "bias", "power", "smoothing" of PCEN, or
             "pcen" for these four. Out of range, a value counts as the end of its range and does not learn.
-        engine: "conv" (1-D convolution), "fft" (the same by blocks of FFTs), or "auto", the faster one.
+        engine: "conv" (1-D convolution), "fft" (the same by blocks of FFTs), or "auto", the faster one. A sample that is
+            NaN or infinite spoils the frames that see it, by FFT those of its whole blocks, and with PCEN all later ones.
     Shape:
         wave: [..., samples].  Returns [..., n_filters, frames], `ceil(samples / hop_length)` frames.
     Raises:

@@ -40,7 +40,8 @@ class SincConv(DerivedConstants, FrontEnd):
         center: as above.
         trainable: names of what learns: "low", "band", each [n_filters], in radians a sample (a step of 0.001 is
             2.5 Hz at 16 kHz).
-        engine: "conv" (1-D convolution), "fft" (the same by blocks of FFTs), or "auto", the faster one.
+        engine: "conv" (1-D convolution), "fft" (the same by blocks of FFTs), or "auto", the faster one. A sample that is
+            NaN or infinite spoils the frames that see it, by FFT those of its whole blocks.
     Shape:
         wave: [..., samples].  Returns [..., n_filters, frames], `ceil(samples / hop_length)` frames if centred.
     Raises:
@@ -161,11 +162,11 @@ class SincConv(DerivedConstants, FrontEnd):
 
     def _edges(self) -> tuple[Tensor, Tensor]:
         radians = 2 * math.pi / self.sample_rate
-        # In float64: a phase of some hundred radians has only four digits left in float32.
-        lower = self.low.double().abs() + self.min_low * radians
-        return lower, (lower + self.min_band * radians + self.band.double().abs()).clamp(
-            self.min_low * radians, math.pi
-        )
+        # In float64: a phase of some hundred radians has only four digits left in float32. What does not learn has never
+        # been rounded: 251 / 2 samples of a rounded phase would be off by 2e-6.
+        low, band = self._constant("low", torch.float64), self._constant("band", torch.float64)
+        lower = low.abs() + self.min_low * radians
+        return lower, (lower + self.min_band * radians + band.abs()).clamp(self.min_low * radians, math.pi)
 
     def _kernels(self, dtype: torch.dtype) -> Tensor:
         return sinc_kernels(*self._edges(), self.kernel_size).to(dtype)
