@@ -7,6 +7,7 @@ Float operations a frame at n_fft 2048: 61,000 of the FFT and the pairs of bins,
 signal's hop in, the bands out; a block of 16 frames, 2 x 131 kB, stays in the second-level cache.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from ._vectors import LANES
 __all__ = ["bands", "bands_backward", "spectrogram", "spectrogram_backward"]
 
 _GRAIN = 1 << 15  # samples of frames that pay for waking a thread (about 10 microseconds)
+_SMALL = 1 << 12  # elements
 _NO_BANK, _NO_SPANS = np.zeros(0, np.float32), np.zeros(0, np.int32)
 
 
@@ -35,9 +37,9 @@ def spectrogram(
     """``reference.spectrogram``."""
     items, samples, frames = _shape(wave, window, hop_length, left, right)
     shared = _shared(window, bank, spans, power, log)
-    out = empty((*wave.shape[:-1], shared.rows, frames), torch.float32)
-    if out.numel():
-        arguments = (_flat(wave), samples, hop_length, left, *shared.of_wave, frames, _flat(out))
+    out, flat = _result((*wave.shape[:-1], shared.rows, frames))
+    if flat.size:
+        arguments = (_flat(wave), samples, hop_length, left, *shared.of_wave, frames, flat)
         size = 64 * shared.bins + LANES * shared.rows + LANES
         _run(_kernel("forward"), arguments, size, items * -(-frames // LANES), shared.grain)
     return out
@@ -170,6 +172,16 @@ def _shape(wave: Tensor, window: Tensor, hop_length: int, left: int, right: int)
 def _kernel(name: str) -> Callable:
     number = version("temporal.kernels.bands._vectors", "temporal.kernels._float32")
     return announced(getattr(_loops, f"make_{name}")(number), f"spectrograms, {name.replace('_', ' ')}")
+
+
+def _result(shape: tuple[int, ...]) -> tuple[Tensor, np.ndarray]:
+    """A tensor and its elements; a small one begins as an array, which takes a step of a stream less time."""
+    size = math.prod(shape)
+    if size > _SMALL:
+        out = empty(shape, torch.float32)
+        return out, _flat(out)
+    flat = np.empty(size, np.float32)
+    return torch.from_numpy(flat).view(shape), flat
 
 
 def _flat(tensor: Tensor) -> np.ndarray:

@@ -24,8 +24,19 @@ def overlap_add(frames: Tensor, window: Tensor, hop_length: int, left: int, samp
     if windowed.shape[0] == 0 or count == 0:
         return windowed.new_zeros((*leading, samples)) + windowed.sum()
     length = (count - 1) * hop_length + n_fft
+    if torch.compiler.is_exporting():
+        return _overlap_add_of_hops(windowed, hop_length, left, samples).reshape(*leading, samples)
     whole = torch.nn.functional.fold(
         windowed.transpose(1, 2), (1, length), kernel_size=(1, n_fft), stride=(1, hop_length)
     ).reshape(*leading, length)
     rest = max(0, left + samples - length)
     return torch.nn.functional.pad(whole, (0, rest))[..., left : left + samples].contiguous()
+
+
+def _overlap_add_of_hops(windowed: Tensor, hop_length: int, left: int, samples: int) -> Tensor:
+    """[R, frames, n_fft] -> [R, samples], hop by hop: an exporter would hold `fold` to the number of frames it saw."""
+    hops = -(-windowed.shape[-1] // hop_length)
+    pad = torch.nn.functional.pad
+    parts = pad(windowed, (0, hops * hop_length - windowed.shape[-1])).unflatten(-1, (hops, hop_length)).unbind(-2)
+    whole = sum(pad(part, (0, 0, hop, hops - 1 - hop)) for hop, part in enumerate(parts))
+    return pad(whole.flatten(-2), (0, samples))[:, left : left + samples]

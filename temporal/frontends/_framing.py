@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._arguments import choice
 
-__all__ = ["Count", "Framing", "FramingState", "check_count"]
+__all__ = ["Count", "Framing", "FramingState", "check_count", "in_a_row", "take", "windows"]
 
 Count = TypeVar("Count", int, Tensor)  # of samples or frames: a number gives a number, a tensor a tensor
 
@@ -139,4 +139,27 @@ def check_count(owner: str, count: Count) -> Count:
         raise TypeError(f"{owner}: frames() was given {count!r}; give an int or an integer tensor")
     if count < 0:
         raise ValueError(f"{owner}: frames({count}): a length is not negative")
-    return int(count)
+    return count if isinstance(count, torch.SymInt) else int(count)  # int() would hold an export to this one length
+
+
+def take(signal: Tensor, first: int, count: int) -> Tensor:
+    """[..., first : first + count], which are there. An exporter cannot prove that for symbols, so it gets an index."""
+    if torch.compiler.is_exporting():
+        return signal.index_select(-1, first + torch.arange(count, device=signal.device))
+    return signal[..., first : first + count]
+
+
+def windows(signal: Tensor, first: int, count: int, size: int, hop: int) -> Tensor:
+    """[..., count, size]: the windows that begin at first + t * hop, all of which are there. An index for exporters."""
+    if torch.compiler.is_exporting():
+        start = first + hop * torch.arange(count, device=signal.device)
+        return signal[..., start[:, None] + torch.arange(size, device=signal.device)]
+    return signal[..., first : first + (count - 1) * hop + size].unfold(-1, size, hop)
+
+
+def in_a_row(blocks: Tensor, first: int, count: int) -> Tensor:
+    """[..., blocks, width] -> [..., count]: one block after the other, from place `first` on. An index for exporters."""
+    if torch.compiler.is_exporting():
+        width, place = blocks.shape[-1], first + torch.arange(count, device=blocks.device)
+        return blocks[..., torch.div(place, width, rounding_mode="floor"), place % width]
+    return blocks.flatten(-2)[..., first : first + count]

@@ -99,7 +99,8 @@ class SpectralFrontEnd(DerivedConstants, FrontEnd):
 
     def stream(self, chunk: Tensor, state: FramingState | None = None, **absorbed: Any) -> tuple[Tensor, FramingState]:
         """The frames that are complete now, and the end of the signal that later frames reach back to."""
-        self._check_streams()
+        if state is None:
+            self._check_streams()
         samples, state = self._framing.stream(self._read(chunk), state)
         return self._transform(samples, **absorbed), state
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._arguments import choice, positive_int, read_waveform
 from ._constants import DerivedConstants
-from ._framing import Count, check_count
+from ._framing import Count, check_count, in_a_row, windows
 from ._precision import full_precision
 from ._stage import FrontEnd
 
@@ -150,21 +150,20 @@ class Resample(DerivedConstants, FrontEnd):
         """Outputs from `offset` on, where samples[..., reach - 1] is the input at the time of output 0."""
         blocks = (offset + count + self._outputs - 1) // self._outputs
         groups = range(self._groups)
-        if blocks == 1:  # a stream's chunk may need a small part of a long block only
+        if not torch.compiler.is_exporting() and blocks == 1:  # a stream's chunk may need a small part of a long block only
             groups = range(offset // _GROUP, (offset + count - 1) // _GROUP + 1)
         offset -= groups.start * _GROUP
         starts = [int(group * _GROUP * self._step) for group in groups]
-        reach = (blocks - 1) * self._inputs + self._span
         # Enough for the last block, whatever its place: a length that does not depend on the signal's can be exported.
         samples = torch.nn.functional.pad(samples, (0, starts[-1] + self._span))
         filters = self._constant("filters", samples.dtype)
         with full_precision(samples):
             parts = [
-                samples[..., start : start + reach].unfold(-1, self._span, self._inputs) @ filters[group].t()
+                windows(samples, start, blocks, self._span, self._inputs) @ filters[group].t()
                 for group, start in zip(groups, starts, strict=True)
             ]
         out = torch.cat(parts, -1)[..., : self._outputs]
-        return out.flatten(-2)[..., offset : offset + count]
+        return in_a_row(out, offset, count)
 
     def _half_width(self) -> int:
         """Of the filter, in samples of the input."""

@@ -27,11 +27,13 @@ class Live:
         self.chunks, self.start, self.truth, self.size = chunks, start, truth, size
         self.push, self.place = start(), 0
 
+    @torch.inference_mode()
     def __call__(self) -> Live:
         self.push(self.chunks[self.place])
         self.place = (self.place + 1) % len(self.chunks)
         return self
 
+    @torch.inference_mode()
     def error(self) -> float:
         """Of the frames of the recording, from a stream of its own; infinite if the state grew on the way."""
         push, frames, sizes = self.start(), [], []

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["convolve", "correlate", "product", "reflect", "take"]
+from .._framing import take, windows
+
+__all__ = ["convolve", "correlate", "product", "reflect"]
 
 _SUM = 1024  # samples
 
@@ -37,13 +39,6 @@ def convolve(signal: Tensor, basis: Tensor, start: int, hop: int, frames: int) -
     return total.transpose(-1, -2).reshape(*signal.shape[:-1], frames, basis.shape[0])
 
 
-def take(signal: Tensor, first: int, count: int) -> Tensor:
-    """[..., first : first + count], which are there. An exporter cannot prove that for symbols, so it gets an index."""
-    if torch.compiler.is_exporting():
-        return signal.index_select(-1, first + torch.arange(count, device=signal.device))
-    return signal[..., first : first + count]
-
-
 def reflect(owner: str, signal: Tensor, left: int, right: int) -> Tensor:
     """The signal continued by its mirror image; not torch's, whose gradient on CUDA changes from run to run."""
     samples = signal.shape[-1]
@@ -68,8 +63,7 @@ def _correlate(signal: Tensor, basis: Tensor, start: int, hop: int, frames: int)
 def _windows(signal: Tensor, size: int, start: int, hop: int, frames: int) -> Tensor:
     if torch.compiler.is_exporting():
         padded = functional.pad(signal, (max(-start, 0), size))
-        times = torch.arange(frames, device=signal.device)[:, None] * hop + max(start, 0)
-        return padded[..., times + torch.arange(size, device=signal.device)]
+        return windows(padded, max(start, 0), frames, size, hop)
     left, right = max(-start, 0), max(0, start + (frames - 1) * hop + size - signal.shape[-1])
     padded = functional.pad(signal, (left, right)) if left or right else signal
     return padded[..., max(start, 0) :].unfold(-1, size, hop)[..., :frames, :]

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._framing import take
 from ._plan import Decimator
-from ._product import take
 
 __all__ = ["decimate", "good_size"]
 

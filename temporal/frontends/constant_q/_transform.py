@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from .._arguments import choice, positive_int, read_waveform, real, working_dtype
 from .._constants import DerivedConstants
-from .._framing import Count, check_count
+from .._framing import Count, check_count, take
 from .._precision import full_precision
 from .._stage import FrontEnd
 from ._basis import exact_basis, librosa_basis
 from ._bins import Bins, check_below_nyquist, noise_bandwidth
 from ._plan import Decimator, Octave, delayed, plan_exact, plan_librosa, plan_undecimated
-from ._product import convolve, correlate, product, reflect, take
+from ._product import convolve, correlate, product, reflect
 from ._spectrum import decimate, good_size
 from ._stream import ConstantQState, advance, begin, filled, filtered, low_pass, reaches
 
