@@ -49,8 +49,9 @@ class Known:
 
     ``stream`` is the largest difference of stream and whole, relative to the peak (None: it does not stream). ``onnx`` is
     that of onnxruntime, at another batch and length, or the reason why there is no such file. ``export`` is False where
-    the length is not dynamic in torch.export. ``batch`` is the difference that neighbours, and a graph of other operators,
-    may make: the rows of a matrix product are summed in an order that depends on how many there are.
+    the length is not dynamic in torch.export. ``batch`` is the difference that neighbours may make: the rows of a matrix
+    product are summed in an order that depends on how many there are. ``traced`` is that of an exported graph of other
+    operators, where it is larger.
     """
 
     make: Any
@@ -58,6 +59,7 @@ class Known:
     onnx: float | str = 1e-5
     export: bool = True
     batch: float = 1e-6
+    traced: float = 0.0
     stored: tuple[str, ...] = ()  # in the state dict, at least; where there is none, it is empty
     lacking: dict[str, str] = field(default_factory=dict)
 
@@ -66,7 +68,6 @@ def mel(**options: Any) -> MelSpectrogram:
     return MelSpectrogram(RATE, **SIZES, n_mels=32, **options)
 
 
-GUARDS = "the number of frames is compared with others, so not any length does"
 LENGTH = "the plan of the bands depends on the length; export at the length that is used"
 
 FRONT_ENDS = {
@@ -84,7 +85,7 @@ FRONT_ENDS = {
     "MFCC": Known(lambda: MFCC(RATE, 13, **SIZES, n_mels=32, top_db=None)),
     "MFCC, top_db": Known(lambda: MFCC(RATE, 13, **SIZES, n_mels=32), stream=None),
     "deltas": Known(lambda: Chain(mel(), Log(), Deltas())),
-    "PCEN": Known(lambda: Chain(mel(), PCEN(RATE, 80)), stream=2e-6, lacking={"export": GUARDS, "onnx": GUARDS}),
+    "PCEN": Known(lambda: Chain(mel(), PCEN(RATE, 80)), stream=2e-6),
     "gammatonegram": Known(lambda: Gammatonegram(RATE, **SIZES, n_bins=24)),
     "CQT": Known(lambda: CQT(RATE, **BINS), batch=2e-6),
     "CQT, librosa's": Known(lambda: CQT(RATE, **BINS, mode="librosa"), batch=2e-6),
@@ -101,7 +102,6 @@ FRONT_ENDS = {
     "LEAF": Known(
         lambda: LEAF(RATE, n_filters=16, kernel_size=101, hop_length=80),
         stored=("center",),
-        lacking={"export": GUARDS, "onnx": GUARDS},
     ),
     "SincConv": Known(lambda: SincConv(RATE, 16, 101, hop_length=20), stored=("low",)),
     "chroma": Known(lambda: Chroma(RATE, 512, hop_length=80)),
@@ -110,24 +110,23 @@ FRONT_ENDS = {
         lambda: CombinedFrequencyPeriodicity(RATE, win_length=1025, hop_length=160, resolution=RATE / 2048),
         onnx=3e-5,  # measured 1.0e-5: powers of 0.24 of spectra that are nearly 0
     ),
-    "resampled": Known(lambda: Resample(RATE, 6000), lacking={"export": GUARDS}),
+    "resampled": Known(lambda: Resample(RATE, 6000)),
     "resampled mel": Known(
         lambda: Chain(Resample(RATE, 16000), MelSpectrogram(16000, 512, hop_length=160, n_mels=32)),
-        lacking={"export": GUARDS},
     ),
     "there and back": Known(
         lambda: Chain(STFT(**SIZES, output="complex"), InverseSTFT(**SIZES)),
-        lacking={"export": GUARDS, "onnx": GUARDS},
     ),
     "Griffin-Lim": Known(
         lambda: Chain(STFT(**SIZES), GriffinLim(**SIZES, n_iter=4)),
         stream=None,
         onnx="its iterations are of complex numbers, of which ONNX has none",
-        lacking={"export": GUARDS},
+        traced=1e-4,  # measured 3e-5: rounding grows with the iterations
     ),
     "inverse mel": Known(lambda: Chain(mel(), InverseMel(RATE, 256, n_mels=32, n_iter=10))),
     "per utterance": Known(lambda: Chain(mel(), Log(), UtteranceNormalize()), stream=None, batch=2e-6),
-    "running": Known(lambda: Chain(mel(), Log(), RunningNormalize(50.0)), lacking={"export": GUARDS, "onnx": GUARDS}),
+    # The second frame is divided by what little lies between it and the first (measured 2e-5).
+    "running": Known(lambda: Chain(mel(), Log(), RunningNormalize(50.0)), traced=1e-4, onnx=1e-4),
     "masking": Known(lambda: Chain(mel(), SpecAugment()).eval()),
 }
 
@@ -256,14 +255,14 @@ def test_what_does_not_stream_says_what_does():
 def test_export_with_a_batch_and_a_length_of_any_size(name, speech):
     known = FRONT_ENDS[name]
     layer = known.make().eval()
-    batch, samples = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("samples", min=2048, max=10**6)
+    batch, samples = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("samples", min=2800, max=10**6)
     example = torch.stack([speech[:3000], speech[-3000:]])
     if not known.export:
         torch.export.export(layer, (example,))
         return
     exported = torch.export.export(layer, (example,), dynamic_shapes=({0: batch, 1: samples},))
     wave = torch.stack([speech, speech.flip(-1), speech.roll(1000)])
-    close(exported.module()(wave), layer(wave), known.batch)
+    close(exported.module()(wave), layer(wave), max(known.batch, known.traced))
 
 
 @pytest.mark.slow
@@ -284,7 +283,7 @@ def test_onnx_with_a_batch_and_a_length_of_any_size(name, speech, tmp_path: path
 def onnx_error(layer: nn.Module, speech: torch.Tensor, path: pathlib.Path, runtime: Any) -> float:
     """Of the peak, at another batch and length than the file was made with."""
     example = torch.stack([speech[:3000], speech[-3000:]])
-    dims = {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("samples", min=2048, max=10**6)}
+    dims = {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("samples", min=2800, max=10**6)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
