@@ -150,9 +150,8 @@ class Resample(DerivedConstants, FrontEnd):
         """Outputs from `offset` on, where samples[..., reach - 1] is the input at the time of output 0."""
         blocks = (offset + count + self._outputs - 1) // self._outputs
         groups = range(self._groups)
-        if (
-            not torch.compiler.is_exporting() and blocks == 1
-        ):  # a stream's chunk may need a small part of a long block only
+        # A stream's chunk may need a small part of a long block only.
+        if not torch.compiler.is_exporting() and blocks == 1:
             groups = range(offset // _GROUP, (offset + count - 1) // _GROUP + 1)
         offset -= groups.start * _GROUP
         starts = [int(group * _GROUP * self._step) for group in groups]

@@ -49,8 +49,9 @@ class Known:
 
     ``stream`` is the largest difference of stream and whole, relative to the peak (None: it does not stream). ``onnx`` is
     that of onnxruntime, at another batch and length, or the reason why there is no such file. ``export`` is False where
-    the length is not dynamic in torch.export. ``batch`` is the difference that neighbours, and a graph of other operators,
-    may make: the rows of a matrix product are summed in an order that depends on how many there are.
+    the length is not dynamic in torch.export. ``batch`` is the difference that neighbours may make: the rows of a matrix
+    product are summed in an order that depends on how many there are. ``traced`` is that of an exported graph of other
+    operators, where it is larger.
     """
 
     make: Any
@@ -58,6 +59,7 @@ class Known:
     onnx: float | str = 1e-5
     export: bool = True
     batch: float = 1e-6
+    traced: float = 0.0
     stored: tuple[str, ...] = ()  # in the state dict, at least; where there is none, it is empty
     lacking: dict[str, str] = field(default_factory=dict)
 
@@ -118,11 +120,12 @@ FRONT_ENDS = {
         stream=None,
         batch=5e-5,  # measured 1.2e-5: a phase of next to nothing is any phase, and goes through the iterations
         onnx="its iterations are of complex numbers, of which ONNX has none",
+        traced=1e-4,  # measured 3e-5: rounding grows with the iterations
     ),
     "inverse mel": Known(lambda: Chain(mel(), InverseMel(RATE, 256, n_mels=32, n_iter=10))),
     "per utterance": Known(lambda: Chain(mel(), Log(), UtteranceNormalize()), stream=None, batch=2e-6),
-    "running": Known(  # measured 1.8e-5: the first variances are next to nothing, and frames are divided by their roots
-        lambda: Chain(mel(), Log(), RunningNormalize(50.0)), batch=5e-5, onnx=5e-5
+    "running": Known(  # measured 2e-5: the first variances are next to nothing, and frames are divided by their roots
+        lambda: Chain(mel(), Log(), RunningNormalize(50.0)), batch=5e-5, traced=1e-4, onnx=1e-4
     ),
     "masking": Known(lambda: Chain(mel(), SpecAugment()).eval()),
 }
@@ -252,14 +255,14 @@ def test_what_does_not_stream_says_what_does():
 def test_export_with_a_batch_and_a_length_of_any_size(name, speech):
     known = FRONT_ENDS[name]
     layer = known.make().eval()
-    batch, samples = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("samples", min=2048, max=10**6)
+    batch, samples = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("samples", min=2800, max=10**6)
     example = torch.stack([speech[:3000], speech[-3000:]])
     if not known.export:
         torch.export.export(layer, (example,))
         return
     exported = torch.export.export(layer, (example,), dynamic_shapes=({0: batch, 1: samples},))
     wave = torch.stack([speech, speech.flip(-1), speech.roll(1000)])
-    close(exported.module()(wave), layer(wave), known.batch)
+    close(exported.module()(wave), layer(wave), max(known.batch, known.traced))
 
 
 @pytest.mark.slow
@@ -280,7 +283,7 @@ def test_onnx_with_a_batch_and_a_length_of_any_size(name, speech, tmp_path: path
 def onnx_error(layer: nn.Module, speech: torch.Tensor, path: pathlib.Path, runtime: Any) -> float:
     """Of the peak, at another batch and length than the file was made with."""
     example = torch.stack([speech[:3000], speech[-3000:]])
-    dims = {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("samples", min=2048, max=10**6)}
+    dims = {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("samples", min=2800, max=10**6)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -61,6 +61,7 @@ def cases(quick: bool) -> list[Callable[[], Case]]:
     builders += [partial(_leaf, shapes[-1], quick)]
     if hasattr(frontends, "GriffinLim"):
         builders += [partial(_griffin_lim, quick)]
+    builders += [partial(_resample, quick), partial(_chroma, shapes[0], quick)]
     builders += [partial(_streaming, quick)]
     builders += [partial(_headline, what, quick) for what in ("STFT", "mel", "CQT")]
     return builders
@@ -397,6 +398,63 @@ def _griffin_lim(quick: bool) -> Case:
         check=distance,
         tolerance=1.25 * distance(by_librosa()),  # one signal: on some ours is nearer, on some librosa
         excused={"torchaudio": "its start is drawn anew in each call"} if theirs else {},
+    )
+
+
+def _resample(quick: bool) -> Case:
+    """Of harmonics, which lie in everybody's pass band: 22.05 to 16 kHz. The truth is soxr's best filter."""
+    import soxr
+
+    shape = Shape(16 if not quick else 2, 80_000 if not quick else 4000, 22_050, 1, 1, 1)
+    x = voices(shape.batch, shape.samples, shape.rate, noise=0.0)
+    turned, plain = np.ascontiguousarray(x.numpy().T), x.numpy()
+    truth = soxr.resample(turned.astype(np.float64), shape.rate, 16_000, "VHQ").T
+    audio = peers.peer("torchaudio.transforms")
+    wide: dict[str, Any] = {"lowpass_filter_width": 64, "rolloff": 0.95, "resampling_method": "sinc_interp_kaiser"}
+    theirs = audio and audio.Resample(shape.rate, 16_000, **wide)
+    middle = slice(
+        truth.shape[-1] // 10, -truth.shape[-1] // 10
+    )  # a harmonic that is cut off at the ends has all frequencies
+    return _case(
+        shape,
+        quick,
+        truth.shape,
+        name="resampling",
+        scope="forward; the error is that of the middle, away from the ends",
+        shape=f"{shape.batch} x {shape.samples:,} samples at 22.05 kHz, to 16 kHz",
+        items=shape.batch,
+        item="recording",
+        contenders={
+            "temporal": _ours(frontends.Resample(shape.rate, 16_000), x),
+            "torchaudio, 64 zeros": theirs and torch.inference_mode()(partial(theirs, x)),
+            "soxr HQ": lambda: np.stack([soxr.resample(wave, shape.rate, 16_000) for wave in plain]),
+        },
+        beside=["soxr HQ"],
+        check=lambda out: off(truth[:, middle].copy(), torch.as_tensor(out)[:, : truth.shape[-1]][:, middle]),
+        tolerance=1e-4,
+    )
+
+
+def _chroma(shape: Shape, quick: bool) -> Case:
+    import librosa
+
+    x = _wave(shape)
+    sizes: dict[str, Any] = {"n_fft": shape.n_fft, "hop_length": shape.hop}
+    truth = librosa.feature.chroma_stft(y=x.double().numpy(), sr=shape.rate, tuning=0, **sizes)
+    layer = frontends.Chroma(shape.rate, **sizes)
+    return _case(
+        shape,
+        quick,
+        truth.shape,
+        name="chroma",
+        scope="forward",
+        contenders={
+            "temporal": _ours(layer, x),
+            "librosa": lambda: librosa.feature.chroma_stft(y=x.numpy(), sr=shape.rate, tuning=0, **sizes),
+        },
+        beside=["librosa"],
+        check=partial(off, truth),
+        floor=fft_floor(shape),
     )
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -90,14 +91,20 @@ def bucket(count: Count) -> Count:
     return -(-count // step) * step
 
 
-@torch.compiler.assume_constant_result  # a compiled graph holds the tables of its size
+def _constant(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled graphs hold what it returns: the mark of torch.compiler.assume_constant_result, which loads the compiler."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@_constant
 def tables(bands: Bands, samples: int, frames: int | None, dtype: torch.dtype, device: torch.device) -> Tables:
     """The tables for `samples` samples: all bands with so many `frames`, or with the octaves' own; the last are kept."""
     make = _tables if samples <= _LARGEST_CACHED else _tables.__wrapped__
     return make(bands, samples, frames, dtype, device)
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def slice_window(length: int, transition: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[length // 2 + transition]: rises, stays at 1, falls; windows that hop by length // 2 add up to 1."""
     return _slice_window(length, transition, dtype, device)
