@@ -1,13 +1,11 @@
 """Causal dilated convolution over time, depthwise, dense or in groups, with its bias and activation in one operator."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from .._dispatch import Backends
 from . import reference
-from .reference import ACTIVATIONS
+from .reference import ACTIVATIONS, BY_RESULT
 
 __all__ = ["ACTIVATIONS", "causal_conv"]
 
@@ -72,7 +70,9 @@ def _check(
         raise ValueError(f"causal_conv: activation={activation!r} is not one of {', '.join(map(repr, ACTIVATIONS))}")
     if x.dim() != 3 or weight.dim() != 3 or weight.shape[2] < 1:
         shapes = f"{list(x.shape)} and {list(weight.shape)}"
-        raise ValueError(f"causal_conv: x and weight have shapes {shapes}; right are [T, B, I] and [O, I / groups, K >= 1]")
+        raise ValueError(
+            f"causal_conv: x and weight have shapes {shapes}; right are [T, B, I] and [O, I / groups, K >= 1]"
+        )
     (_, batch, inputs), (outputs, of_group, taps) = x.shape, weight.shape
     if dilation < 1 or groups < 1:
         raise ValueError(f"causal_conv: dilation={dilation}, groups={groups}: both are at least 1")
@@ -107,37 +107,17 @@ _BACKENDS = Backends("causal_conv", __name__, cpu=_cpu_refuses, reference=lambda
 
 def _forward(x, weight, bias, history, dilation, groups, activation, keep):
     backend = _BACKENDS.choose(x, weight, groups)
-    if backend is reference:  # chosen after the call was traced
-        y = reference.convolve(x, weight, bias, history, dilation, groups, activation)
-        if not keep or activation in _BY_RESULT:
-            return y, y.new_empty(0)
-        return y, reference.convolve(x, weight, bias, history, dilation, groups, "none")
     return backend.forward(x, weight, bias, history, dilation, groups, activation, keep)
 
 
 def _shapes(x, weight, bias, history, dilation, groups, activation, keep):
     y = x.new_empty((*x.shape[:2], weight.shape[0]))
-    return y, x.new_empty(y.shape if keep and activation not in _BY_RESULT else 0)
-
-
-_NEEDED = 4  # the tensors, whose gradients may be wanted
-_BY_RESULT = ("none", "relu")  # whose gradients need nothing but the result
+    return y, x.new_empty(y.shape if keep and activation not in BY_RESULT else 0)
 
 
 def _backward(grad, x, weight, bias, history, kept, dilation, groups, activation, needs):
     backend = _BACKENDS.choose(x, weight, groups)
-    if backend is not reference:
-        return backend.backward(grad, x, weight, history, kept, dilation, groups, activation, needs)
-    return _differentiate_reference(grad, (x, weight, bias, history), (dilation, groups, activation), needs)
-
-
-def _differentiate_reference(grad: Tensor, given: tuple, rest: tuple, needs: Any) -> list[Tensor]:
-    with torch.enable_grad():
-        inputs = [None if t is None else t.detach().requires_grad_(n) for t, n in zip(given, needs, strict=True)]
-        y = reference.convolve(*inputs, *rest)
-    wanted = [t for t, n in zip(inputs, needs, strict=True) if n]
-    found = iter(torch.autograd.grad(y, wanted, grad))
-    return [next(found).contiguous() if n else grad.new_empty(0) for n in needs]
+    return backend.backward(grad, x, weight, history, kept, dilation, groups, activation, needs)
 
 
 def _backward_shapes(grad, x, weight, bias, history, kept, dilation, groups, activation, needs):
@@ -157,7 +137,7 @@ def _differentiate(ctx, grad, grad_kept):
         return (None,) * 8
     if not ctx.keep:
         raise RuntimeError("temporal::causal_conv: keep=False keeps nothing for a backward pass; give keep=True")
-    needs = ctx.needs_input_grad[:_NEEDED]
+    needs = ctx.needs_input_grad[:4]
     results = torch.ops.temporal.causal_conv_backward(grad, *ctx.saved_tensors, *ctx.rest, needs)
     return *(r if n else None for r, n in zip(results, needs, strict=True)), *[None] * 4
 

@@ -248,7 +248,7 @@ def make_packed(version: int):
         _ = version
         step = -channels if backwards else channels
         origin = (total - 1) * channels if backwards else 0
-        vectors, past = (channels + LANES - 1) // LANES, count - 1
+        past = count - 1
         stage, factors, line = work[: 8 * LANES], work[8 * LANES :], work[(8 + count) * LANES :]
         before = -1
         for unit in range(first, stop):

@@ -20,7 +20,9 @@ _FUSED = ("contract",)  # a product and a sum may round once
 
 
 @intrinsic(prefer_literal=True)
-def slide(typing_context, a, at, a_step, x, x_at, x_step, x_row, count, init, init_at, init_row, out, out_at, out_row, rows):
+def slide(
+    typing_context, a, at, a_step, x, x_at, x_step, x_row, count, init, init_at, init_row, out, out_at, out_row, rows
+):
     """out[p] = init[p] + sum over j < count of a[j] x[j, p], for p < ``rows``, a literal; each a vector of LANES.
 
     a[j] lies at ``at + j a_step``, x[j, p] at ``x_at + j x_step + p x_row``, and so on. A convolution: a are the taps and
@@ -33,7 +35,9 @@ def slide(typing_context, a, at, a_step, x, x_at, x_step, x_row, count, init, in
         a, at, a_step, x, x_at, x_step, x_row, count, init, init_at, init_row, out, out_at, out_row, _ = arguments
         kinds = signature.args
         places = ((0, a), (3, x), (8, init), (11, out))
-        of_a, of_x, of_init, of_out = (context.make_array(kinds[k])(context, builder, array).data for k, array in places)
+        of_a, of_x, of_init, of_out = (
+            context.make_array(kinds[k])(context, builder, array).data for k, array in places
+        )
 
         def vector(data: Any, place: Any) -> Any:
             return builder.bitcast(builder.gep(data, [place]), _VECTOR.as_pointer())

@@ -1,4 +1,4 @@
-"""Causal convolutions on the CPU: depthwise ones compiled by numba, dense ones as matrix products over blocks of rows."""
+"""Causal convolutions on the CPU: depthwise ones compiled by numba, dense ones by oneDNN, channels last."""
 
 from collections.abc import Sequence
 
@@ -25,12 +25,15 @@ def forward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """``reference.convolve``, and with ``keep`` what was before an activation whose gradient is not seen in its result."""
     kind, stride = KINDS[activation], dilation * x.shape[1]
-    y = empty((*x.shape[:2], weight.shape[0]), torch.float32)
-    z = empty(y.shape, torch.float32) if keep and kind > 1 else y
+    keep = keep and kind > 1
     weight, history = _that_meet(weight, history, x, dilation)
-    convolve = _depthwise if groups > 1 else _dense.convolve
-    convolve(x, weight, bias, history, stride, z, y, kind)
-    return y, y.new_empty(0) if z is y else z
+    if groups == 1:
+        y, z = _dense.convolve(x, weight, bias, history, stride, keep, kind)
+    else:
+        y = empty(x.shape, torch.float32)
+        z = empty(x.shape, torch.float32) if keep else y
+        _depthwise(x, weight, bias, history, stride, z, y, kind)
+    return y, z if keep else y.new_empty(0)
 
 
 def backward(
@@ -45,13 +48,12 @@ def backward(
         grad = differentiated(grad, kept, kind)
     none = grad.new_empty(0)
     results = [none, none, grad.sum((0, 1)) if for_bias else none, none]
-    if for_history and history is not None:  # it is input, too: as if the outputs of its steps had gradients of 0
+    if for_history and history is not None:  # it is input, too
         past = history.shape[0]
-        of_all = _input_gradient(torch.cat([grad.new_zeros(past, *grad.shape[1:]), grad]), weight, stride, groups)
+        of_all = _input_gradient(grad, weight, stride, groups, past)
         results[0], results[3] = of_all[past:].clone() if for_x else none, of_all[:past].clone()
     elif for_x:
-        met, _ = _that_meet(weight, None, x, dilation)
-        results[0] = _input_gradient(grad, met, stride, groups)
+        results[0] = _input_gradient(grad, _that_meet(weight, None, x, dilation)[0], stride, groups, 0)
     if for_weight:
         met, history = _that_meet(weight, history, x, dilation)
         of_weight = _depthwise_weight if groups > 1 else _dense.weight_gradient
@@ -68,13 +70,14 @@ def _that_meet(weight: Tensor, history: Tensor | None, x: Tensor, dilation: int)
     return weight[:, :, -most:], None
 
 
-def _input_gradient(grad: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:
-    """The convolution backwards, of the outputs' gradients."""
-    out = empty((*grad.shape[:2], weight.shape[0] if groups > 1 else weight.shape[1]), torch.float32)
-    if groups > 1:
-        _depthwise(grad, weight, None, None, stride, out, out, 0, backwards=True)
-    else:
-        _dense.input_gradient(grad, weight, stride, out)
+def _input_gradient(grad: Tensor, weight: Tensor, stride: int, groups: int, past: int) -> Tensor:
+    """The gradient for x, behind those of ``past`` steps before it: the convolution backwards of the outputs' gradients."""
+    if groups == 1:
+        return _dense.input_gradient(grad, weight, stride, past)
+    if past:  # as if the outputs of these steps had gradients of 0
+        grad = torch.cat([grad.new_zeros(past, *grad.shape[1:]), grad])
+    out = empty(grad.shape, torch.float32)
+    _depthwise(grad, weight, None, None, stride, out, out, 0, backwards=True)
     return out
 
 
@@ -85,17 +88,17 @@ def _depthwise(
     """Fills ``z``, before the activation, and ``y``, behind it."""
     channels, count, total = weight.shape[0], weight.shape[2], x.shape[0] * x.shape[1]
     if channels < LANES:  # whole vectors only
-        wide = [t if t is None else _widened(t) for t in (x, history, bias)]
+        past, start = (None if t is None else _widened(t) for t in (history, bias))
         out = empty((*x.shape[:2], LANES), torch.float32)
         before = out if z is y else empty(out.shape, torch.float32)
         taps = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, LANES - channels))
-        _depthwise(wide[0], taps, wide[2], wide[1], stride, before, out, kind, backwards)
+        _depthwise(_widened(x), taps, start, past, stride, before, out, kind, backwards)
         y.copy_(out[..., :channels])
         if z is not y:
             z.copy_(before[..., :channels])
         return
-    start = np.zeros(channels, np.float32) if bias is None else flat(bias)
-    arguments = (flat(x), flat(history), flat(weight[:, 0].t()), start, count, stride, channels, kind, backwards)
+    sums = np.zeros(channels, np.float32) if bias is None else flat(bias)
+    arguments = (flat(x), flat(history), flat(weight[:, 0].t()), sums, count, stride, channels, kind, backwards)
     results = (flat(z), flat(y))
     if _packs(count, total, stride):
         run, phases = kernel("packed"), -(-total // stride)

@@ -18,7 +18,7 @@ class CausalConv1d(nn.Module):
     y[t] = activation(b + sum_k w[:, :, k] x[t - (K - 1 - k) dilation])
 
     It is `nn.Conv1d` on a signal padded on the left by (K - 1) dilation zeros, with time first and the activation in the
-    same pass; weights and their initial values are those of `nn.Conv1d`. It is causal, so neither lengths nor padding matter.
+    same pass; weights and their initial values are those of `nn.Conv1d`. Neither lengths nor padding matter.
 
     Args:
         in_channels: number of inputs I, >= 1.
@@ -97,7 +97,9 @@ class CausalConv1d(nn.Module):
         if not isinstance(conv, nn.Conv1d):
             raise TypeError(f"CausalConv1d.from_conv1d: conv is {type(conv).__name__}, expected an nn.Conv1d")
         if conv.stride != (1,):
-            raise ValueError(f"CausalConv1d.from_conv1d: conv has stride {conv.stride[0]}; right is 1, an output a step")
+            raise ValueError(
+                f"CausalConv1d.from_conv1d: conv has stride {conv.stride[0]}; right is 1, an output a step"
+            )
         if conv.padding_mode != "zeros":
             raise ValueError(
                 f"CausalConv1d.from_conv1d: conv has padding_mode={conv.padding_mode!r}; a stream begins with zeros"
@@ -118,13 +120,15 @@ class CausalConv1d(nn.Module):
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns (y, state): the output of every step of x, and what the next call needs to go on from there."""
         self._check(x, state)
-        given = (x, self.weight, self.bias, state)
-        if _autocast(x, self.weight):
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
+        now, history = x, state
+        if _autocast(x, weight):
             dtype = torch.get_autocast_dtype(x.device.type)
-            given = tuple(None if t is None else t.to(dtype) for t in given)
-        x_cast, weight, bias, history = given
+            now, weight = x.to(dtype), weight.to(dtype)
+            bias, history = (None if t is None else t.to(dtype) for t in (bias, state))
         y = causal_conv(
-            x_cast, weight, bias,
+            now, weight, bias,
             dilation=self.dilation, groups=self.groups, activation=self.activation or "none", history=history,
         )  # fmt: skip
         return y, self._after(x, state)
