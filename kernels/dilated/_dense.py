@@ -29,6 +29,11 @@ def convolve(
     shape, count = (*x.shape[:2], weight.shape[0]), weight.shape[2]
     rows, total, past = _rows(x), x.shape[0] * x.shape[1], (count - 1) * stride
     taps, bias = weight.detach(), None if bias is None else bias.detach()
+    if x.shape[0] == 1:
+        z = _one_step(x, taps, bias, history, stride // x.shape[1])
+        y = empty(shape, torch.float32) if keep else z
+        activate(z, y, kind)
+        return y, z
     edges = _edges(total, past if history is None else 0, shape[2] if kind else 0)
     if len(edges) == 2 and history is None and past * _FEW <= total:
         z = _image_conv(rows, taps, bias, stride, past)[:total].view(shape)
@@ -44,6 +49,13 @@ def convolve(
         block = _rows(z)[first:stop].copy_(_image_conv(window, taps[:, :, count - met :], bias, stride))
         activate(block, _rows(y)[first:stop], kind)
     return y, z
+
+
+def _one_step(x: Tensor, taps: Tensor, bias: Tensor | None, history: Tensor | None, dilation: int) -> Tensor:
+    """A step of a stream: one product with what the taps meet, without copying the rest of the history."""
+    met = x.detach() if history is None else torch.cat([history.detach()[::dilation], x.detach()])
+    columns = met.permute(1, 2, 0).reshape(x.shape[1], -1)
+    return F.linear(columns, taps.reshape(len(taps), -1), bias).unsqueeze(0)
 
 
 def input_gradient(grad: Tensor, weight: Tensor, stride: int, past: int) -> Tensor:

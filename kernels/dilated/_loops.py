@@ -22,6 +22,7 @@ from ._vectors import LANES, slide
 __all__ = ["make_activate", "make_differentiate", "make_packed", "make_packed_weight", "make_rows", "make_rows_weight"]
 
 _options: Any = {"nogil": True, "cache": True, "error_model": "numpy"}
+_STAGE = 256
 _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 _ROOT, _DENSITY = np.float32(0.5**0.5), np.float32((2 * np.pi) ** -0.5)
 # erf by Abramowitz and Stegun, 7.1.26: within 1.5e-7.
@@ -100,13 +101,23 @@ def _apply(z, to, n, kind):
             to[j] = _TWO * _sigmoid(_TWO * z[j]) - _ONE
 
 
+@register_jitable
+def _apply_aside(z, to, n, kind, stage):
+    """The same where both may be one array: a loop that may read what it writes is no loop over vectors."""
+    for start in range(0, n, _STAGE):
+        many = min(_STAGE, n - start)
+        _apply(z[start:], stage, many, 0)
+        _apply(stage, to[start:], many, kind)
+
+
 def make_activate(version: int):
     """Activations of numbers first .. stop."""
 
     @numba.njit(**_options)
     def activate(z, out, kind, first, stop):
         _ = version
-        _apply(z[first:], out[first:], stop - first, kind)
+        stage = np.empty(_STAGE, np.float32)
+        _apply_aside(z[first:], out[first:], stop - first, kind, stage)
 
     return activate
 
@@ -147,6 +158,7 @@ def make_rows(version: int):
     @numba.njit(**_options)
     def rows(x, history, taps, bias, count, stride, channels, kind, backwards, z, y, total, first, stop):
         _ = version
+        stage = np.empty(_STAGE, np.float32)
         step = -channels if backwards else channels
         origin = (total - 1) * channels if backwards else 0
         past, n = (count - 1) * stride, first
@@ -171,7 +183,7 @@ def make_rows(version: int):
                     )  # fmt: skip
             if kind > 0:
                 low = here + (tile - 1) * step if backwards else here
-                _apply(z[low:], y[low:], tile * channels, kind)
+                _apply_aside(z[low:], y[low:], tile * channels, kind, stage)
             n += tile
 
     return rows
@@ -217,100 +229,114 @@ def make_rows_weight(version: int):
 
 
 @register_jitable
-def _gather(source, at, step, rows, target):
-    """Vectors that lie at steps, side by side."""
-    for i in range(rows):
-        from_, to = source[at + i * step :], target[i * LANES :]
-        for j in range(LANES):
-            to[j] = from_[j]
+def _gather(source, at, step, rows, first, vectors, channels, target, to, apart):
+    """Rows of the vectors from ``first`` on, at steps: each vector's side by side, ``apart`` from the next one's."""
+    for v in range(vectors):
+        c = _column(first + v, channels)
+        for i in range(0, rows, 8):  # a sum of no products is a copy
+            _slide(
+                source, 0, 0, source, 0, 0, 0, 0, source, at + i * step + c, step,
+                target, to + v * apart + i * LANES, LANES, min(8, rows - i),
+            )  # fmt: skip
 
 
 @register_jitable
-def _gather_past(history, phase, c, stride, channels, past, target):
+def _gather_past(history, phase, stride, past, first, vectors, channels, target, apart):
     """The rows before a phase's first, or zeros."""
     if history.size > 0:
-        _gather(history, phase * channels + c, stride * channels, past, target)
+        _gather(history, phase * channels, stride * channels, past, first, vectors, channels, target, 0, apart)
     else:
-        for j in range(past * LANES):
-            target[j] = 0
+        for v in range(vectors):
+            to = target[v * apart :]
+            for j in range(past * LANES):
+                to[j] = 0
 
 
 def make_packed(version: int):
-    """As ``make_rows``, for many taps: phase by phase, the vectors of each side by side in ``work``.
+    """As ``make_rows``, for many taps: phase by phase, the rows of each vector side by side in ``work``.
 
-    Where they lie, at a large power of two from each other, few of them would find room in a cache. Unit: a vector of a
-    phase. ``kept``: ``z`` is wanted beside ``y``. ``work`` has room for 8 vectors, the taps, all rows of a phase and those
-    before it.
+    Where they lie, at a large power of two from each other, few of them would find room in a cache. Unit: a phase of a piece
+    of ``piece`` vectors. ``work`` has room for 8 vectors, and for each of the piece for the taps, all rows of a phase and
+    those before it. ``kept``: ``z`` is wanted beside ``y``.
     """
 
     @numba.njit(**_options)
-    def packed(x, history, taps, bias, count, stride, channels, kind, backwards, z, y, kept, total, work, first, stop):
+    def packed(
+        x, history, taps, bias, count, stride, channels, kind, backwards, z, y, kept, total, piece, work, first, stop
+    ):  # fmt: skip
         _ = version
         step = -channels if backwards else channels
         origin = (total - 1) * channels if backwards else 0
-        past = count - 1
-        stage, factors, line = work[: 8 * LANES], work[8 * LANES :], work[(8 + count) * LANES :]
+        past, longest = count - 1, (count - 1 + (total + stride - 1) // stride) * LANES
+        stage, factors, line = work[: 8 * LANES], work[8 * LANES :], work[(8 + piece * count) * LANES :]
         before = -1
         for unit in range(first, stop):
-            # Phases within a vector, so that its taps are gathered once.
-            index, phase = unit // stride, unit % stride
-            c = _column(index, channels)
-            if index != before:
-                _gather(taps, c, channels, count, factors)
-                before = index
+            number, phase = unit // stride, unit % stride  # phases within a piece: its taps are gathered once
+            vectors = min(piece, (channels + LANES - 1) // LANES - number * piece)
+            if number != before:
+                _gather(taps, 0, channels, count, number * piece, vectors, channels, factors, 0, count * LANES)
+                before = number
             rows = (total - phase + stride - 1) // stride
-            here = origin + phase * step + c
-            _gather_past(history, phase, c, stride, channels, past, line)
-            _gather(x, here, stride * step, rows, line[past * LANES :])
-            q = 0
-            while q < rows:
-                tile = min(8, rows - q)
-                skip = max(0, past - q - tile + 1) if history.size == 0 else 0  # taps that would meet zeros only
-                _slide(
-                    factors, skip * LANES, LANES, line, (q + skip) * LANES, LANES, LANES, count - skip,
-                    bias, c, 0, stage, 0, LANES, tile,
-                )  # fmt: skip
-                for p in range(tile):
-                    place, row = here + (q + p) * stride * step, stage[p * LANES :]
-                    if kind > 0:
-                        _apply(row, y[place:], LANES, kind)
-                    if kind == 0 or kept:
-                        _apply(row, z[place:], LANES, 0)
-                q += tile
+            here, apart = origin + phase * step, stride * step
+            _gather_past(history, phase, stride, past, number * piece, vectors, channels, line, longest)
+            _gather(x, here, apart, rows, number * piece, vectors, channels, line, past * LANES, longest)
+            for q in range(0, rows, 8):
+                many, place = min(8, rows - q), here + q * apart
+                skip = max(0, past - q - many + 1) if history.size == 0 else 0  # taps that would meet zeros only
+                for v in range(vectors):
+                    c, tap, row = _column(number * piece + v, channels), (v * count + skip) * LANES, v * longest
+                    row += (q + skip) * LANES
+                    if kind == 0:
+                        _slide(
+                            factors, tap, LANES, line, row, LANES, LANES, count - skip, bias, c, 0, z, place + c, apart, many
+                        )  # fmt: skip
+                        continue
+                    # Aside, since another thread may compute some of the channels, too.
+                    _slide(
+                        factors, tap, LANES, line, row, LANES, LANES, count - skip, bias, c, 0, stage, 0, LANES, many
+                    )
+                    for p in range(many):
+                        _apply(stage[p * LANES :], y[place + c + p * apart :], LANES, kind)
+                        if kept:
+                            _apply(stage[p * LANES :], z[place + c + p * apart :], LANES, 0)
 
     return packed
 
 
 def make_packed_weight(version: int):
-    """As ``make_rows_weight``, phase by phase; ``work`` has room for two phases, the rows before one, and the taps."""
+    """As ``make_rows_weight``, phase by phase, of pieces first .. stop of the channels.
+
+    ``work`` has room for the taps, two phases and the rows before one, for each vector of a piece.
+    """
 
     @numba.njit(**_options)
-    def packed_weight(grad, x, history, count, stride, channels, out, total, work, first, stop):
+    def packed_weight(grad, x, history, count, stride, channels, piece, out, total, work, first, stop):
         _ = version
-        past = count - 1
-        sums, rest = work[: count * LANES], work[count * LANES :]
-        most = (total + stride - 1) // stride
-        line, other = rest[: (past + most) * LANES], rest[(past + most) * LANES :]
-        for index in range(first, stop):
-            c = _column(index, channels)
-            for j in range(count * LANES):
+        past, most = count - 1, (total + stride - 1) // stride
+        longest, shorter = (past + most) * LANES, most * LANES
+        sums, line = work, work[piece * count * LANES :]
+        other = line[piece * longest :]
+        for number in range(first, stop):
+            first_vector = number * piece
+            vectors = min(piece, (channels + LANES - 1) // LANES - first_vector)
+            for j in range(vectors * count * LANES):
                 sums[j] = 0
             for phase in range(min(stride, total)):
                 rows = (total - phase + stride - 1) // stride
-                at, step = phase * channels + c, stride * channels
-                _gather_past(history, phase, c, stride, channels, past, line)
-                _gather(x, at, step, rows, line[past * LANES :])
-                _gather(grad, at, step, rows, other)
-                k = 0
-                while k < count:
-                    many = min(8, count - k)
-                    skip = max(0, past - k - many + 1) if history.size == 0 else 0
-                    if skip < rows:
-                        _slide(
-                            other, skip * LANES, LANES, line, (k + skip) * LANES, LANES, LANES, rows - skip,
-                            sums, k * LANES, LANES, sums, k * LANES, LANES, many,
-                        )  # fmt: skip
-                    k += many
-            _put_taps(sums, count, c, channels, out)
+                at, step = phase * channels, stride * channels
+                _gather_past(history, phase, stride, past, first_vector, vectors, channels, line, longest)
+                _gather(x, at, step, rows, first_vector, vectors, channels, line, past * LANES, longest)
+                _gather(grad, at, step, rows, first_vector, vectors, channels, other, 0, shorter)
+                for v in range(vectors):
+                    for k in range(0, count, 8):
+                        many, to = min(8, count - k), (v * count + k) * LANES
+                        skip = max(0, past - k - many + 1) if history.size == 0 else 0
+                        if skip < rows:
+                            _slide(
+                                other, v * shorter + skip * LANES, LANES, line, v * longest + (k + skip) * LANES, LANES,
+                                LANES, rows - skip, sums, to, LANES, sums, to, LANES, many,
+                            )  # fmt: skip
+            for v in range(vectors):
+                _put_taps(sums[v * count * LANES :], count, _column(first_vector + v, channels), channels, out)
 
     return packed_weight

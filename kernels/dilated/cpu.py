@@ -15,8 +15,10 @@ from ._vectors import LANES
 __all__ = ["backward", "forward"]
 
 _GRAIN = 1 << 16  # products that pay for waking a thread (about 10 microseconds)
-_PACKED = 24  # taps from which phases are packed: where that was faster, see benchmarks/RESULTS.md
+_PACKED = 12  # taps from which phases are packed: where that was faster, see benchmarks/RESULTS.md
+_CACHE = 1 << 19  # bytes: half of a usual second-level cache
 _BLOCK = 64  # rows of inputs and gradients that are read again for every eight taps, from the second-level cache
+_MOST = 4  # vectors that are packed at a time: 256 bytes that lie together
 
 
 def forward(
@@ -99,23 +101,19 @@ def _depthwise(
         return
     sums = np.zeros(channels, np.float32) if bias is None else flat(bias)
     arguments = (flat(x), flat(history), flat(weight[:, 0].t()), sums, count, stride, channels, kind, backwards)
-    results = (flat(z), flat(y))
-    if _packs(count, total, stride):
-        run, phases = kernel("packed"), -(-total // stride)
+    results, phases, vectors = (flat(z), flat(y)), -(-total // stride), -(-channels // LANES)
+    if _packs(count, phases):
+        piece = _piece(count + phases, vectors)
+        run, size = kernel("packed"), (8 + piece * (2 * count + phases)) * LANES
 
         def task(first: int, stop: int) -> None:
-            with workspace((8 + count + count + phases) * LANES) as (work,):
-                run(*arguments, *results, z is not y, total, work, first, stop)
+            with workspace(size) as (work,):
+                run(*arguments, *results, z is not y, total, piece, work, first, stop)
 
-        units = -(-channels // LANES) * min(stride, total)
-        share(task, units, max(1, _GRAIN // (count * phases * LANES)))
+        share(task, -(-vectors // piece) * min(stride, total), max(1, _GRAIN // (count * phases * LANES * piece)))
     else:
-        by_rows = kernel("rows")
-        share(
-            lambda first, stop: by_rows(*arguments, *results, total, first, stop),
-            total,
-            max(1, _GRAIN // (count * channels)),
-        )
+        by_rows, grain = kernel("rows"), max(1, _GRAIN // (count * channels))
+        share(lambda first, stop: by_rows(*arguments, *results, total, first, stop), total, grain)
 
 
 def _depthwise_weight(grad: Tensor, x: Tensor, history: Tensor | None, stride: int, shape: torch.Size) -> Tensor:
@@ -124,24 +122,35 @@ def _depthwise_weight(grad: Tensor, x: Tensor, history: Tensor | None, stride: i
         past = None if history is None else _widened(history)
         return _depthwise_weight(_widened(grad), _widened(x), past, stride, torch.Size((LANES, 1, count)))[:channels]
     out = torch.empty(count, channels)
-    vectors = -(-channels // LANES)
-    phases = -(-total // stride)
-    packs = _packs(count, total, stride)
-    run = kernel("packed_weight" if packs else "rows_weight")
-    size = (2 * count + 2 * phases) * LANES if packs else vectors * count * LANES
-    arguments = (flat(grad), flat(x), flat(history), count, stride, channels, *(() if packs else (_BLOCK,)), flat(out))
+    vectors, phases = -(-channels // LANES), -(-total // stride)
+    if _packs(count, phases):
+        piece = _piece(count + 2 * phases, vectors)
+        run, size, length, units = (
+            kernel("packed_weight"),
+            piece * (2 * count + 2 * phases),
+            piece,
+            -(-vectors // piece),
+        )
+    else:
+        run, size, length, units = kernel("rows_weight"), vectors * count, _BLOCK, vectors
+    arguments = (flat(grad), flat(x), flat(history), count, stride, channels, length, flat(out))
 
     def task(first: int, stop: int) -> None:
-        with workspace(size) as (work,):
+        with workspace(size * LANES) as (work,):
             run(*arguments, total, work, first, stop)
 
-    share(task, vectors, max(1, _GRAIN // (count * total * LANES)))
+    share(task, units, max(1, _GRAIN * units // (count * total * channels)))
     return out.t().contiguous().unsqueeze(1)
 
 
-def _packs(count: int, total: int, stride: int) -> bool:
-    """Whether phases are packed: by measurement, for many taps over enough rows."""
-    return count >= _PACKED and total >= 8 * stride
+def _packs(count: int, phases: int) -> bool:
+    """Whether phases are packed, by measurement: for many taps over enough rows."""
+    return count >= _PACKED and phases >= 8
+
+
+def _piece(rows: int, vectors: int) -> int:
+    """So many vectors at a time that so many rows of them find room in the second-level cache, and at most a few."""
+    return max(1, min(vectors, _MOST, _CACHE // (rows * LANES * 4)))
 
 
 def _widened(x: Tensor) -> Tensor:
