@@ -1,5 +1,7 @@
 """Causal dilated convolution over time, depthwise, dense or in groups, with its bias and activation in one operator."""
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,8 @@ def causal_conv(
 
     y[t] = activation(b + sum_k w[:, :, k] x[t - (K - 1 - k) dilation])
 
-    Autocast is the caller's business: all tensors have one dtype.
+    On a CPU depthwise and dense kernels are ours; on a GPU depthwise ones, and what else there is takes cuDNN. Autocast is
+    the caller's business: all tensors have one dtype.
 
     Args:
         x: [T, B, I], time first.
@@ -102,7 +105,19 @@ def _cpu_refuses(x: Tensor, weight: Tensor, groups: int) -> str | None:
     return "has nothing to compute" if not x.numel() else None
 
 
-_BACKENDS = Backends("causal_conv", __name__, cpu=_cpu_refuses, reference=lambda *request: None)
+def _cuda_refuses(x: Tensor, weight: Tensor, groups: int) -> str | None:
+    if x.device.type != "cuda":
+        return f"needs a CUDA tensor, x is on {x.device}"
+    if x.dtype == torch.float64:
+        return "computes in float32, x is float64"
+    if not weight.shape[0] == x.shape[2] == groups:
+        return f"has depthwise kernels, not {groups} groups of {x.shape[2]} channels into {weight.shape[0]}"
+    if not x.numel() or x.shape[0] * x.shape[1] >= 1 << 31:
+        return "has nothing to compute, or more rows than it can count"
+    return None if find_spec("triton") else "needs the package triton, which is not installed"
+
+
+_BACKENDS = Backends("causal_conv", __name__, cuda=_cuda_refuses, cpu=_cpu_refuses, reference=lambda *request: None)
 
 
 def _forward(x, weight, bias, history, dilation, groups, activation, keep):

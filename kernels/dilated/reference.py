@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "BY_RESULT", "backward", "convolve", "forward"]
+__all__ = ["ACTIVATIONS", "BY_RESULT", "backward", "convolve", "forward", "undo"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda z: z,
@@ -56,7 +56,7 @@ def backward(
     ``kept``: what forward kept, or for "relu" its result.
     """
     past = (weight.shape[2] - 1) * dilation
-    outer = _GRADIENTS[activation](grad, kept).permute(1, 2, 0)
+    outer = undo(grad, kept, activation).permute(1, 2, 0)
     if not x.shape[0]:
         outer = F.pad(outer, (0, 1))
     of_input, of_weight, of_bias = needs[0] or needs[3], needs[1], needs[2]
@@ -68,6 +68,11 @@ def backward(
     of_all = found[0].permute(2, 0, 1) if of_input else none
     results = (of_all[past : past + x.shape[0]], found[1], found[2], of_all[:past])
     return [r.clone(memory_format=torch.contiguous_format) if n else none for r, n in zip(results, needs, strict=True)]
+
+
+def undo(grad: Tensor, kept: Tensor, activation: str) -> Tensor:
+    """The gradient before the activation."""
+    return _GRADIENTS[activation](grad, kept)
 
 
 def _whole(x: Tensor, history: Tensor | None, past: int) -> Tensor:

@@ -259,6 +259,8 @@ def test_refusals():
             causal_conv(x, weight, groups=2)
         with pytest.raises(NotImplementedError, match=r"computes in float32, x is torch.float64; use: reference"):
             causal_conv(x.double(), torch.randn(4, 6, 3).double())
+    with use("cuda"), pytest.raises(NotImplementedError, match="needs a CUDA tensor, x is on cpu"):
+        causal_conv(x, torch.randn(4, 6, 3))
     for arguments, wrong in (
         ({"activation": "elu"}, "activation='elu' is not one of 'none', 'relu'"),
         ({"dilation": 0}, "dilation=0, groups=2: both are at least 1"),
