@@ -71,12 +71,15 @@ def _sigmoid(z):
     return _ONE / (_ONE + exp(-z))
 
 
-@register_jitable
+@numba.njit(inline="always")  # LLVM finds it too long, and a loop that calls is no loop over vectors
 def _normal(z):
     """The cumulative normal distribution, within 1.5e-7."""
-    size = abs(z) * _ROOT
+    size = (z if z > _ZERO else -z) * _ROOT
     t = _ONE / (_ONE + _P * size)
-    series = ((((_ERF[4] * t + _ERF[3]) * t + _ERF[2]) * t + _ERF[1]) * t + _ERF[0]) * t
+    series = _ERF[4] * t + _ERF[3]
+    series = series * t + _ERF[2]
+    series = series * t + _ERF[1]
+    series = (series * t + _ERF[0]) * t
     upper = _HALF * series * exp(-size * size)
     return upper if z < _ZERO else _ONE - upper
 
