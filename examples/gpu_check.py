@@ -5,7 +5,7 @@
 
 Checked: the same spikes, membranes and gradients as the reference; nothing waits for the GPU in secret; forward and
 backward can be captured in a CUDA graph; bytes a second, beside a plain copy and beside SpikingJelly where it is installed;
-spectrograms as on the CPU, and for which lengths FFTs are faster than convolutions.
+spectrograms as on the CPU, and for which lengths FFTs are faster than convolutions; causal convolutions beside cuDNN's.
 
 Exit status: 0 all is well, 1 a check failed, 2 wrong arguments, 3 there is no CUDA GPU here.
 """
@@ -29,6 +29,7 @@ import torch
 from temporal.frontends import STFT, MelSpectrogram
 from temporal.kernels import use
 from temporal.kernels.bands import bands, spans
+from temporal.kernels.dilated import causal_conv
 from temporal.neurons import LIF
 from temporal.neurons.functional import adlif, alif, cuba_lif, li, lif
 
@@ -369,6 +370,37 @@ def engines(check: Check) -> None:
         check.add("engine", f"STFT, n_fft {n_fft}", None, **times)
 
 
+def convolutions(check: Check) -> None:
+    """Depthwise causal convolutions: the reference's numbers and gradients, no hidden wait; their time beside cuDNN's."""
+    channels, steps, batch = 256, 1024 if check.on_gpu else 30, 16 if check.on_gpu else 2
+    for (taps, dilation), dtype in itertools.product(((3, 8), (31, 1)), TOLERANCE):
+        generator = torch.Generator().manual_seed(0)
+        shapes = ((steps, batch, channels), (channels, 1, taps), (channels,))
+        x, weight, bias = (torch.randn(shape, generator=generator).to(check.device, dtype) for shape in shapes)
+        given = (x.requires_grad_(), (weight / taps**0.5).requires_grad_(), bias.requires_grad_())
+
+        def call(backend, given=given, dilation=dilation):
+            with use(backend):
+                y = causal_conv(*given, dilation=dilation, groups=channels, activation="silu")
+                return y.detach(), *torch.autograd.grad(y, given, y.detach())
+
+        name = f"{taps} taps, dilation {dilation}, {str(dtype).removeprefix('torch.')}"
+        with check.trial("conv", f"{name}, no wait"):
+            call(check.backend)
+            with no_wait(check):
+                call(check.backend)
+        with use("reference"):
+            double = tuple(t.detach().double().requires_grad_() for t in given)
+            y = causal_conv(*double, dilation=dilation, groups=channels, activation="silu")
+            true = (y.detach(), *torch.autograd.grad(y, double, y.detach()))
+        worst = max(map(error, call(check.backend), true))
+        check.add(
+            "conv", name, worst <= 3 * TOLERANCE[dtype], error=worst
+        )  # the gradient's own gradient is rounded, too
+        times = {b: check.seconds(lambda call=call, b=b: call(b), 5) * 1e3 for b in (check.backend, "reference")}
+        check.add("conv", f"{name}, forward and backward", None, ms=times[check.backend], cudnn_ms=times["reference"])
+
+
 def surroundings(device: torch.device) -> dict[str, str]:
     """Versions, and the GPU."""
     found = {"python": sys.version.split()[0]}
@@ -414,7 +446,7 @@ def main(given: list[str] | None = None) -> int:
     about = surroundings(check.device)
     print("\n".join(f"{name:13} {value}" for name, value in about.items()), flush=True)
     started = time.perf_counter()
-    for section in (parity, waiting, graphs, speed, front_ends, engines):
+    for section in (parity, waiting, graphs, speed, front_ends, engines, convolutions):
         section(check)
     result = {"about": about, "seconds": time.perf_counter() - started, "failures": check.failures, **check.found}
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

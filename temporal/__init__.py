@@ -15,6 +15,7 @@ if _TYPE_CHECKING:
     from . import (
         analysis,
         benchmarks,
+        convolution,
         datasets,
         delays,
         frontends,
@@ -29,8 +30,8 @@ if _TYPE_CHECKING:
     from .models import load
 
 _PACKAGES = (
-    "analysis", "benchmarks", "datasets", "delays", "frontends", "kernels", "layers", "models", "neurons", "streaming",
-    "training",
+    "analysis", "benchmarks", "convolution", "datasets", "delays", "frontends", "kernels", "layers", "models", "neurons",
+    "streaming", "training",
 )  # fmt: skip
 _HOME = {
     "BatchNorm": "layers",
@@ -44,8 +45,8 @@ _HOME = {
 
 __all__ = [
     "BatchNorm", "Dropout", "Model", "Sequential", "TimeDistributed",
-    "analysis", "benchmarks", "datasets", "delays", "frontends", "kernels", "layers", "load", "models", "neurons",
-    "streaming", "to_steps", "training",
+    "analysis", "benchmarks", "convolution", "datasets", "delays", "frontends", "kernels", "layers", "load", "models",
+    "neurons", "streaming", "to_steps", "training",
 ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import temporal
+from temporal.convolution import CausalConv1d
 from temporal.delays import DelayedLinear
 from temporal.layers._protocol import call, role
 from temporal.neurons import ALIF, IF, LI, LIF, AdLIF, CubaLIF, ParametricLIF, Recurrent
@@ -72,6 +73,10 @@ LAYERS = [
     Case("DelayedLinear-dendrite", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="dendrite")),
     Case("DelayedLinear-0", lambda: DelayedLinear(FEATURES, FEATURES, 0), "grid"),
     Case("Sequential", spiking_network, "grid", smooth=False),
+    Case("CausalConv1d", lambda: CausalConv1d(FEATURES, FEATURES, 3, dilation=2, bias=False), "grid"),
+    Case("CausalConv1d-depthwise", lambda: CausalConv1d(FEATURES, FEATURES, 5, groups=FEATURES, activation="silu")),
+    Case("CausalConv1d-groups", lambda: CausalConv1d(FEATURES, FEATURES, 4, dilation=3, groups=2, activation="gelu")),
+    Case("CausalConv1d-1", lambda: CausalConv1d(FEATURES, FEATURES, 1, activation="tanh")),
 ]
 
 every_layer = pytest.mark.parametrize("case", LAYERS, ids=str)

@@ -12,8 +12,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 PUBLIC = {
     "temporal": """
-        BatchNorm Dropout Model Sequential TimeDistributed analysis benchmarks datasets delays frontends kernels layers load
-        models neurons streaming to_steps training
+        BatchNorm Dropout Model Sequential TimeDistributed analysis benchmarks convolution datasets delays frontends kernels
+        layers load models neurons streaming to_steps training
     """,
     "temporal.analysis": "confusion_matrix learning_curve raster record_spikes save",
     "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
@@ -42,6 +42,7 @@ PUBLIC = {
         Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes evaluate
         find_recipe plan recipes train
     """,
+    "temporal.convolution": "CausalConv1d",
 }
 NAMES = {package: sorted(names.split()) for package, names in PUBLIC.items()}
 every_package = pytest.mark.parametrize("package", NAMES)

@@ -139,7 +139,7 @@ def table() -> str:
     columns += [f"ESTIMATE {name}" for name in _BANDWIDTH]
     all_cases = list(cases())
     lines = [f"triton {version('triton')}", "", _line(columns), _line(["---"] * len(columns)), *map(row, all_cases)]
-    return "\n".join([head, *lines, "", *_sums(all_cases), "", *spectral_table(), ""])
+    return "\n".join([head, *lines, "", *_sums(all_cases), "", *spectral_table(), "", *dilated_table(), ""])
 
 
 def spectral_cases() -> Iterator[tuple[str, Any, float]]:
@@ -168,6 +168,36 @@ def spectral_table() -> Iterator[str]:
         found = ("/".join(str(of(code)) for code in codes) for of in (_registers, _spills, _shared))
         estimates = (f"{bandwidth * 1e3 / count:.0f}" for bandwidth in _BANDWIDTH.values())
         yield _line([name, *found, f"{count:.0f}", *estimates])
+
+
+def dilated_cases() -> Iterator[tuple[str, Any, float]]:
+    """Name, launch and bytes an output of depthwise convolutions of 9 taps."""
+    from temporal.kernels.dilated import cuda  # loads Triton
+
+    x, weight, bias = (torch.empty(shape, device="meta") for shape in ((1024, 16, 256), (256, 1, 9), (256,)))
+    for dtype in (torch.float32, torch.bfloat16):
+        given = (x.to(dtype), weight.to(dtype), bias.to(dtype))
+        for name, activation, keep in (("inference", "relu", False), ("training forward, gelu", "gelu", True)):
+            _, _, launch = cuda.plan(*given, None, 8, activation, keep)
+            yield f"{name}, {str(dtype).removeprefix('torch.')}", launch, dtype.itemsize * (2.0 + keep)
+        _, _, launch = cuda.plan(*given[:2], None, None, 8, "none", False, backwards=True)
+        yield f"gradient for x, {str(dtype).removeprefix('torch.')}", launch, dtype.itemsize * 2.0
+
+
+def dilated_table() -> Iterator[str]:
+    """The lines about convolutions."""
+    yield "Depthwise causal convolutions, 9 taps, T=1024, B=16, C=256. Bytes: input and output, an output, if the taps read"
+    yield "again from caches; ESTIMATE: 10^9 outputs a second.\n"
+    columns = ["convolution", "registers", "spills", "shared", "narrow", "bytes"]
+    columns += [f"ESTIMATE {name}" for name in _BANDWIDTH]
+    yield _line(columns)
+    yield _line(["---"] * len(columns))
+    for name, launch, count in dilated_cases():
+        codes = [machine_code(launch.compile(architecture)) for architecture in ARCHITECTURES]
+        found = ("/".join(str(of(code)) for code in codes) for of in (_registers, _spills, _shared))
+        narrow = ", ".join(sorted(set().union(*(code.narrow() for code in codes)))) or "none"
+        estimates = (f"{bandwidth / count:.0f}" for bandwidth in _BANDWIDTH.values())
+        yield _line([name, *found, narrow, f"{count:.0f}", *estimates])
 
 
 def _registers(code: MachineCode) -> int:

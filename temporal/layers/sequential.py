@@ -12,8 +12,9 @@ from ._recompute import chains, run_chain
 _WRONG_AXIS = {
     nn.modules.batchnorm._NormBase: "temporal.BatchNorm, which counts valid steps only",
     nn.modules.conv._ConvNd: (
-        "temporal.TimeDistributed(conv) to convolve each step's features, or a layer of temporal.convolution or "
-        "temporal.delays to convolve over time"
+        "temporal.convolution.CausalConv1d, or a layer of temporal.delays, to convolve over time "
+        "(CausalConv1d.from_conv1d(conv) takes the weights over), or temporal.TimeDistributed(conv) to convolve each step's "
+        "features"
     ),
     nn.modules.pooling._MaxPoolNd: "temporal.TimeDistributed(pool)",
     nn.modules.pooling._AvgPoolNd: "temporal.TimeDistributed(pool)",

@@ -230,6 +230,21 @@ def test_the_committed_lines_about_bands():
     assert "\n".join(kernels.spectral_table()) in TABLE
 
 
+@pytest.mark.parametrize("architecture", kernels.ARCHITECTURES)
+def test_convolutions_use_no_local_memory_and_wide_accesses(architecture):
+    for name, launch, _ in kernels.dilated_cases():
+        code = machine_code(launch.compile(architecture))
+        assert code.spills == 0 and code.local_bytes == 0, name
+        assert {access.split(".")[0] for access in code.accesses} <= {"LDG", "STG"}
+        assert code.registers <= 168, (name, code)  # 12 warps and more a multiprocessor hide the way to memory
+        assert not code.narrow() - {"LDG.E.64", "STG.E.64"}, (name, code)
+
+
+@same_compiler
+def test_the_committed_lines_about_convolutions():
+    assert "\n".join(kernels.dilated_table()) in TABLE
+
+
 ONE_COMPILATION = """
 from temporal.benchmarks import kernels
 case = next(case for case in kernels.cases() if case.name == "lif, inference, float32")

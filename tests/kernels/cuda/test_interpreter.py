@@ -21,6 +21,7 @@ def run(*arguments: str) -> None:
         "pytest",
         str(HERE / "interpreted.py"),
         str(HERE / "interpreted_bands.py"),
+        str(HERE / "interpreted_dilated.py"),
         "-q",
         "--no-header",
         "--tb=short",

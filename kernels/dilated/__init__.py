@@ -1,0 +1,180 @@
+"""Causal dilated convolution over time, depthwise, dense or in groups, with its bias and activation in one operator."""
+
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from .._dispatch import Backends
+from . import reference
+from .reference import ACTIVATIONS, BY_RESULT
+
+__all__ = ["ACTIVATIONS", "causal_conv"]
+
+
+def causal_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    activation: str = "none",
+    history: Tensor | None = None,
+) -> Tensor:
+    """Convolution over time that sees no future; the weights mean what they mean in `torch.nn.functional.conv1d`.
+
+    y[t] = activation(b + sum_k w[:, :, k] x[t - (K - 1 - k) dilation])
+
+    On a CPU depthwise and dense kernels are ours; on a GPU depthwise ones, and what else there is takes cuDNN. Autocast is
+    the caller's business: all tensors have one dtype.
+
+    Args:
+        x: [T, B, I], time first.
+        weight: [O, I / groups, K]; the last tap meets the present.
+        bias: [O], or None.
+        dilation: steps from tap to tap, >= 1.
+        groups: into which channels are divided, as in `conv1d`; I (= O): depthwise.
+        activation: one of `ACTIVATIONS`: "none", "relu", "gelu" (the exact one), "silu", "tanh".
+        history: [(K - 1) dilation, B, I], what came before x, oldest first, or None for silence. Gradients flow to it, too.
+    Shape:
+        Returns [T, B, O].
+    Raises:
+        ValueError: shapes that do not fit together, an unknown activation.
+        TypeError: tensors of different dtypes or on different devices.
+
+    >>> import torch
+    >>> causal_conv(torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1), torch.tensor([[[10.0, 1.0]]]), dilation=2).flatten()
+    tensor([ 1.,  2., 13.])
+    """
+    given = (x, weight, bias, history)
+    _check(*given, dilation, groups, activation)
+    rest = (dilation, groups, activation)
+    if torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active():
+        return reference.convolve(*given, *rest)
+    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
+    if torch.compiler.is_compiling():
+        if x.device.type != "cpu" or _cpu_refuses(x, weight, groups):  # whose compiler fuses torch's own by itself
+            return reference.convolve(*given, *rest)
+        return torch.ops.temporal.causal_conv(*given, *rest, learns)[0]
+    backend = _BACKENDS.choose(x, weight, groups)
+    if backend is reference:
+        return reference.convolve(*given, *rest)
+    if not learns and type(x) is Tensor:  # a step of a stream takes less time than the operator's way there
+        return backend.forward(*given, *rest, False)[0]
+    return torch.ops.temporal.causal_conv(*given, *rest, learns)[0]
+
+
+def _check(
+    x: Tensor, weight: Tensor, bias: Tensor | None, history: Tensor | None, dilation: int, groups: int, activation: str
+) -> None:
+    """Compiled loops look at no bounds."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"causal_conv: activation={activation!r} is not one of {', '.join(map(repr, ACTIVATIONS))}")
+    if x.dim() != 3 or weight.dim() != 3 or weight.shape[2] < 1:
+        shapes = f"{list(x.shape)} and {list(weight.shape)}"
+        raise ValueError(
+            f"causal_conv: x and weight have shapes {shapes}; right are [T, B, I] and [O, I / groups, K >= 1]"
+        )
+    (_, batch, inputs), (outputs, of_group, taps) = x.shape, weight.shape
+    if dilation < 1 or groups < 1:
+        raise ValueError(f"causal_conv: dilation={dilation}, groups={groups}: both are at least 1")
+    if of_group * groups != inputs or outputs % groups or not of_group or not outputs:
+        raise ValueError(
+            f"causal_conv: weight has shape {list(weight.shape)}, which does not fit x of {inputs} channels in "
+            f"groups={groups}: [O, {inputs}/{groups}, K] with O a multiple of {groups} is right"
+        )
+    past = ((taps - 1) * dilation, batch, inputs)
+    for name, tensor, shape in (("bias", bias, (outputs,)), ("history", history, past)):
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"causal_conv: {name} has shape {list(tensor.shape)}, expected {list(shape)}")
+    for name, tensor in (("weight", weight), ("bias", bias), ("history", history)):
+        if tensor is not None and (tensor.dtype != x.dtype or tensor.device != x.device):
+            raise TypeError(
+                f"causal_conv: {name} is {tensor.dtype} on {tensor.device}, x is {x.dtype} on {x.device}: they must agree"
+            )
+
+
+def _cpu_refuses(x: Tensor, weight: Tensor, groups: int) -> str | None:
+    if x.device.type != "cpu":
+        return f"needs a CPU tensor, x is on {x.device}"
+    if x.dtype != torch.float32:
+        return f"computes in float32, x is {x.dtype}"
+    if groups > 1 and not weight.shape[0] == x.shape[2] == groups:
+        return f"has dense and depthwise kernels, not {groups} groups of {x.shape[2]} channels into {weight.shape[0]}"
+    return "has nothing to compute" if not x.numel() else None
+
+
+def _cuda_refuses(x: Tensor, weight: Tensor, groups: int) -> str | None:
+    if x.device.type != "cuda":
+        return f"needs a CUDA tensor, x is on {x.device}"
+    if x.dtype == torch.float64:
+        return "computes in float32, x is float64"
+    if not weight.shape[0] == x.shape[2] == groups:
+        return f"has depthwise kernels, not {groups} groups of {x.shape[2]} channels into {weight.shape[0]}"
+    if not x.numel() or x.shape[0] * x.shape[1] >= 1 << 31:
+        return "has nothing to compute, or more rows than it can count"
+    return None if find_spec("triton") else "needs the package triton, which is not installed"
+
+
+_BACKENDS = Backends("causal_conv", __name__, cuda=_cuda_refuses, cpu=_cpu_refuses, reference=lambda *request: None)
+
+
+def _forward(x, weight, bias, history, dilation, groups, activation, keep):
+    backend = _BACKENDS.choose(x, weight, groups)
+    return backend.forward(x, weight, bias, history, dilation, groups, activation, keep)
+
+
+def _shapes(x, weight, bias, history, dilation, groups, activation, keep):
+    y = x.new_empty((*x.shape[:2], weight.shape[0]))
+    return y, x.new_empty(y.shape if keep and activation not in BY_RESULT else 0)
+
+
+def _backward(grad, x, weight, bias, history, kept, dilation, groups, activation, needs):
+    backend = _BACKENDS.choose(x, weight, groups)
+    return backend.backward(grad, x, weight, history, kept, dilation, groups, activation, needs)
+
+
+def _backward_shapes(grad, x, weight, bias, history, kept, dilation, groups, activation, needs):
+    given = (x, weight, bias, history)
+    return [x.new_empty(t.shape if n else 0) for t, n in zip(given, needs, strict=True)]
+
+
+def _keep(ctx, inputs, output):
+    *tensors, dilation, groups, activation, keep = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors, output[activation != "relu"])
+    ctx.rest, ctx.keep = (dilation, groups, activation), keep
+
+
+def _differentiate(ctx, grad, grad_kept):
+    if grad is None:
+        return (None,) * 8
+    if not ctx.keep:
+        raise RuntimeError("temporal::causal_conv: keep=False keeps nothing for a backward pass; give keep=True")
+    needs = ctx.needs_input_grad[:4]
+    results = torch.ops.temporal.causal_conv_backward(grad, *ctx.saved_tensors, *ctx.rest, needs)
+    return *(r if n else None for r, n in zip(results, needs, strict=True)), *[None] * 4
+
+
+def _refuse(ctx, *grads):
+    raise RuntimeError("causal_conv: no second derivatives here; use float64, or temporal.kernels.use('reference')")
+
+
+_LIBRARY = torch.library.Library("temporal", "FRAGMENT")  # the operators live as long as this
+_GIVEN, _REST = "Tensor x, Tensor weight, Tensor? bias, Tensor? history", "int dilation, int groups, str activation"
+for _name, _schema, _run, _fake, _gradient, _keeps in (
+    ("causal_conv", f"({_GIVEN}, {_REST}, bool keep) -> (Tensor, Tensor)", _forward, _shapes, _differentiate, _keep),
+    (
+        "causal_conv_backward",
+        f"(Tensor grad, {_GIVEN}, Tensor kept, {_REST}, bool[] needs) -> Tensor[]",
+        _backward,
+        _backward_shapes,
+        _refuse,
+        None,
+    ),
+):
+    _LIBRARY.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _LIBRARY.impl(_name, _run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"temporal::{_name}", _fake, lib=_LIBRARY)
+    torch.library.register_autograd(f"temporal::{_name}", _gradient, setup_context=_keeps, lib=_LIBRARY)

@@ -1,0 +1,158 @@
+"""Causal convolutions on the CPU: depthwise ones compiled by numba, dense ones by oneDNN, channels last."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._memory import empty, workspace
+from .._threads import share
+from . import _dense
+from ._activations import KINDS, differentiated, flat, kernel
+from ._vectors import LANES
+
+__all__ = ["backward", "forward"]
+
+_GRAIN = 1 << 16  # products that pay for waking a thread (about 10 microseconds)
+_PACKED = 12  # taps from which phases are packed: where that was faster, see benchmarks/RESULTS.md
+_CACHE = 1 << 19  # bytes: half of a usual second-level cache
+_BLOCK = 64  # rows of inputs and gradients that are read again for every eight taps, from the second-level cache
+_MOST = 4  # vectors that are packed at a time: 256 bytes that lie together
+
+
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, history: Tensor | None, dilation: int, groups: int, activation: str,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """``reference.convolve``, and with ``keep`` what was before an activation whose gradient is not seen in its result."""
+    kind, stride = KINDS[activation], dilation * x.shape[1]
+    keep = keep and kind > 1
+    weight, history = _that_meet(weight, history, x, dilation)
+    if groups == 1:
+        y, z = _dense.convolve(x, weight, bias, history, stride, keep, kind)
+    else:
+        y = empty(x.shape, torch.float32)
+        z = empty(x.shape, torch.float32) if keep else y
+        _depthwise(x, weight, bias, history, stride, z, y, kind)
+    return y, z if keep else y.new_empty(0)
+
+
+def backward(
+    grad: Tensor, x: Tensor, weight: Tensor, history: Tensor | None, kept: Tensor, dilation: int, groups: int,
+    activation: str, needs: Sequence[bool],
+) -> list[Tensor]:  # fmt: skip
+    """Gradients for x, weight, bias and history: those that ``needs`` asks for, the others empty."""
+    for_x, for_weight, for_bias, for_history = needs
+    stride, kind, taps = dilation * x.shape[1], KINDS[activation], weight.shape[2]
+    grad = grad.contiguous()
+    if kind:
+        grad = differentiated(grad, kept, kind)
+    none = grad.new_empty(0)
+    results = [none, none, grad.sum((0, 1)) if for_bias else none, none]
+    if for_history and history is not None:  # it is input, too
+        past = history.shape[0]
+        of_all = _input_gradient(grad, weight, stride, groups, past)
+        results[0], results[3] = of_all[past:].clone() if for_x else none, of_all[:past].clone()
+    elif for_x:
+        results[0] = _input_gradient(grad, _that_meet(weight, None, x, dilation)[0], stride, groups, 0)
+    if for_weight:
+        met, history = _that_meet(weight, history, x, dilation)
+        of_weight = _depthwise_weight if groups > 1 else _dense.weight_gradient
+        found = of_weight(grad, x, history, stride, met.shape)
+        results[1] = torch.nn.functional.pad(found, (taps - met.shape[2], 0))
+    return results
+
+
+def _that_meet(weight: Tensor, history: Tensor | None, x: Tensor, dilation: int) -> tuple[Tensor, Tensor | None]:
+    """The taps that meet an input, all of them where there is a history."""
+    if history is not None and history.numel():
+        return weight, history
+    most = max(1, -(-x.shape[0] // dilation))
+    return weight[:, :, -most:], None
+
+
+def _input_gradient(grad: Tensor, weight: Tensor, stride: int, groups: int, past: int) -> Tensor:
+    """The gradient for x, behind those of ``past`` steps before it: the convolution backwards of the outputs' gradients."""
+    if groups == 1:
+        return _dense.input_gradient(grad, weight, stride, past)
+    if past:  # as if the outputs of these steps had gradients of 0
+        grad = torch.cat([grad.new_zeros(past, *grad.shape[1:]), grad])
+    out = empty(grad.shape, torch.float32)
+    _depthwise(grad, weight, None, None, stride, out, out, 0, backwards=True)
+    return out
+
+
+def _depthwise(
+    x: Tensor, weight: Tensor, bias: Tensor | None, history: Tensor | None, stride: int, z: Tensor, y: Tensor, kind: int,
+    backwards: bool = False,
+) -> None:  # fmt: skip
+    """Fills ``z``, before the activation, and ``y``, behind it."""
+    channels, count, total = weight.shape[0], weight.shape[2], x.shape[0] * x.shape[1]
+    if channels < LANES:  # whole vectors only
+        past, start = (None if t is None else _widened(t) for t in (history, bias))
+        out = empty((*x.shape[:2], LANES), torch.float32)
+        before = out if z is y else empty(out.shape, torch.float32)
+        taps = torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, LANES - channels))
+        _depthwise(_widened(x), taps, start, past, stride, before, out, kind, backwards)
+        y.copy_(out[..., :channels])
+        if z is not y:
+            z.copy_(before[..., :channels])
+        return
+    sums = np.zeros(channels, np.float32) if bias is None else flat(bias)
+    arguments = (flat(x), flat(history), flat(weight[:, 0].t()), sums, count, stride, channels, kind, backwards)
+    results, phases, vectors = (flat(z), flat(y)), -(-total // stride), -(-channels // LANES)
+    if _packs(count, phases):
+        piece = _piece(count + phases, vectors)
+        run, size = kernel("packed"), (8 + piece * (2 * count + phases)) * LANES
+
+        def task(first: int, stop: int) -> None:
+            with workspace(size) as (work,):
+                run(*arguments, *results, z is not y, total, piece, work, first, stop)
+
+        share(task, -(-vectors // piece) * min(stride, total), max(1, _GRAIN // (count * phases * LANES * piece)))
+    else:
+        by_rows, grain = kernel("rows"), max(1, _GRAIN // (count * channels))
+        share(lambda first, stop: by_rows(*arguments, *results, total, first, stop), total, grain)
+
+
+def _depthwise_weight(grad: Tensor, x: Tensor, history: Tensor | None, stride: int, shape: torch.Size) -> Tensor:
+    channels, count, total = shape[0], shape[2], x.shape[0] * x.shape[1]
+    if channels < LANES:
+        past = None if history is None else _widened(history)
+        return _depthwise_weight(_widened(grad), _widened(x), past, stride, torch.Size((LANES, 1, count)))[:channels]
+    out = torch.empty(count, channels)
+    vectors, phases = -(-channels // LANES), -(-total // stride)
+    if _packs(count, phases):
+        piece = _piece(count + 2 * phases, vectors)
+        run, size, length, units = (
+            kernel("packed_weight"),
+            piece * (2 * count + 2 * phases),
+            piece,
+            -(-vectors // piece),
+        )
+    else:
+        run, size, length, units = kernel("rows_weight"), vectors * count, _BLOCK, vectors
+    arguments = (flat(grad), flat(x), flat(history), count, stride, channels, length, flat(out))
+
+    def task(first: int, stop: int) -> None:
+        with workspace(size * LANES) as (work,):
+            run(*arguments, total, work, first, stop)
+
+    share(task, units, max(1, _GRAIN * units // (count * total * channels)))
+    return out.t().contiguous().unsqueeze(1)
+
+
+def _packs(count: int, phases: int) -> bool:
+    """Whether phases are packed, by measurement: for many taps over enough rows."""
+    return count >= _PACKED and phases >= 8
+
+
+def _piece(rows: int, vectors: int) -> int:
+    """So many vectors at a time that so many rows of them find room in the second-level cache, and at most a few."""
+    return max(1, min(vectors, _MOST, _CACHE // (rows * LANES * 4)))
+
+
+def _widened(x: Tensor) -> Tensor:
+    """Channels up to a whole vector, of zeros."""
+    return torch.nn.functional.pad(x, (0, LANES - x.shape[-1]))
