@@ -14,9 +14,9 @@ import math
 import torch
 from torch import Tensor
 
-from .reference import SMALLEST_SIGMA, bounded, circle, nearest, spread_at
+from .reference import SMALLEST_SIGMA, circle, nearest, spread_at
 
-__all__ = ["TOLERANCE", "gradients", "shares", "taps"]
+__all__ = ["TOLERANCE", "by_lag", "gradients", "gradients_by_lag", "shares", "taps"]
 
 TOLERANCE = 1e-6  # of the largest share, for gaussians: 6 taps at sigma = 0.5
 
@@ -64,8 +64,50 @@ def gradients(
     distance = (first - within).unsqueeze(-1) + torch.arange(share.shape[-1], device=delay.device, dtype=delay.dtype)
     of_delay, of_sigma = _slopes(grad, grad_weight, distance, sigma, share, max_delay, kernel)
     grad_delay = weight * of_delay * wide
+    return grad_weight, _inwards(grad_delay, delay, max_delay), (weight * of_sigma).sum() * wide
+
+
+def by_lag(weight: Tensor, delay: Tensor, sigma: Tensor, max_delay: int, kernel: str, turned: bool = False) -> Tensor:
+    """The kernels over all lags, the lag first.
+
+    Shape:
+        weight, delay: [O, I] or [O, I, synapses].  Returns [max_delay + 1, O, I]; [max_delay + 1, I, O] if turned.
+    """
+    if _compiled(weight, sigma, kernel):
+        from ._gaussian import kernels  # numba, when used
+
+        weight, delay = (t.t().contiguous() if turned else t.contiguous() for t in (weight, delay))
+        return kernels(weight, delay.clamp(0, max_delay), sigma.item(), max_delay)
+    taps = weight.unsqueeze(-1) * shares(delay, sigma, max_delay, kernel, max_delay + 1)[1]
+    taps = taps if weight.ndim == 2 else taps.sum(2)
+    return (taps.permute(2, 1, 0) if turned else taps.permute(2, 0, 1)).contiguous()
+
+
+def gradients_by_lag(
+    grad: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, max_delay: int, kernel: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`gradients` from those of the kernels over all lags, [max_delay + 1, O, I]."""
+    if _compiled(weight, sigma, kernel):
+        from . import _gaussian
+
+        within = delay.clamp(0, max_delay).contiguous()
+        of_weight, of_delay, of_sigma = _gaussian.gradients(grad, weight.contiguous(), within, sigma.item())
+        return of_weight, _inwards(of_delay, delay, max_delay), of_sigma.sum()
+    first, share = shares(delay, sigma, max_delay, kernel, max_delay + 1)
+    grad = grad.permute(1, 2, 0)
+    grad = grad if weight.ndim == 2 else grad.unsqueeze(2)
+    return gradients(grad, weight, delay, sigma, first, share, max_delay, kernel)
+
+
+def _compiled(weight: Tensor, sigma: Tensor, kernel: str) -> bool:
+    here = weight.device.type == sigma.device.type == "cpu" and weight.dtype == torch.float32
+    return here and kernel == "gaussian" and weight.ndim == 2 and sigma.item() >= SMALLEST_SIGMA[kernel]
+
+
+def _inwards(grad_delay: Tensor, delay: Tensor, max_delay: int) -> Tensor:
+    """Without what would lead out of 0 .. max_delay, as in `bounded`."""
     outwards = ((delay <= 0) & (grad_delay > 0)) | ((delay >= max_delay) & (grad_delay < 0))
-    return grad_weight, grad_delay.masked_fill(outwards, 0), (weight * of_sigma).sum() * wide
+    return grad_delay.masked_fill(outwards, 0)
 
 
 def _slopes(

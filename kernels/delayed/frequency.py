@@ -1,4 +1,4 @@
-"""Any width of delay in the frequency domain, in products of matrices by torch, on any device.
+"""Any width of delay in the frequency domain, in products of matrices: on any device, in any precision.
 
 A causal correlation over N steps is a product at each of N / 2 + 1 frequencies, and a product of two complex matrices is
 three of real ones. So the whole is bilinear, with P = 3 N / 2 - 1 points instead of (max_delay + 1) N products:
@@ -17,7 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._live import gradients, shares
+from .._memory import empty
+from ._live import by_lag, gradients_by_lag
 
 __all__ = ["backward", "forward", "operations", "window"]
 
@@ -41,9 +42,9 @@ def forward(history: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, max_d
     x = _at_points(points.of_steps, _windows(history, length, max_delay))
     parts = []
     for block in _blocks(weight, len(points.of_steps)):
-        k, _, _ = _kernel(points, weight[block], delay[block], sigma, max_delay, kernel)
-        y = torch.bmm(x, k.transpose(1, 2))
-        parts.append((points.together @ y.view(len(y), -1)).view(-1, x.shape[1], y.shape[2]))
+        # As [I, o], so that a product's last axis is contiguous everywhere.
+        k = by_lag(weight[block], delay[block], sigma, max_delay, kernel, turned=True)
+        parts.append(_at_points(points.together, _product(x, _at_points(points.of_lags, k))))
     y = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
     if x.shape[1] != batch:
         y = y.view(len(y), -1, batch, outputs).transpose(0, 1).reshape(-1, batch, outputs)
@@ -67,27 +68,22 @@ def backward(
     points = _points(length, max_delay, history.dtype, history.device)
     of_y = _at_points(points.together.t(), _windows(grad, length - max_delay, 0))
     x = _at_points(points.of_steps, _windows(history, length, max_delay)) if needs[1] else None
-    of_x = of_y.new_zeros(*of_y.shape[:2], inputs) if needs[0] else None
+    of_x = None
     found = []
     for block in _blocks(weight, len(points.of_steps)):
-        here = of_y[:, :, block]
-        k, first, share = _kernel(points, weight[block], delay[block], sigma, max_delay, kernel, wanted=needs[0])
-        if of_x is not None:
-            of_x.baddbmm_(here, k)
+        here, synapses = of_y[:, :, block], (weight[block], delay[block], sigma, max_delay, kernel)
+        if needs[0]:
+            of_x = _product(here, _at_points(points.of_lags, by_lag(*synapses)), of_x)
         if x is not None:
-            of_k = torch.bmm(here.transpose(1, 2), x)
-            of_lags = (points.of_lags.t() @ of_k.view(len(of_k), -1)).view(-1, *of_k.shape[1:]).permute(1, 2, 0)
-            if weight.ndim == 3:
-                of_lags = of_lags.unsqueeze(2)
-            given = (of_lags, weight[block], delay[block], sigma, first, share, max_delay, kernel)
-            found.append(gradients(*given))
+            of_k = _product(here.transpose(1, 2), x)
+            found.append(gradients_by_lag(_at_points(points.of_lags.t(), of_k), *synapses))
     parameters = (None, None, None)
     if x is not None:
         weights, delays, sigmas = zip(*found, strict=True)
         parameters = torch.cat(weights), torch.cat(delays), torch.stack(sigmas).sum()
     grad_history = None
     if of_x is not None:
-        of_steps = (points.of_steps.t() @ of_x.view(len(of_x), -1)).view(length, -1, batch, inputs)
+        of_steps = _at_points(points.of_steps.t(), of_x).view(length, -1, batch, inputs)
         grad_history = _overlapping(of_steps, total, max_delay)
     return grad_history, parameters
 
@@ -158,7 +154,17 @@ def _overlapping(parts: Tensor, total: int, overlap: int) -> Tensor:
 
 def _at_points(matrix: Tensor, signal: Tensor) -> Tensor:
     """[N, M, C] -> [P, M, C]."""
-    return (matrix @ signal.reshape(len(signal), -1)).view(-1, *signal.shape[1:])
+    return _product(matrix.unsqueeze(0), signal.reshape(1, len(signal), -1)).view(-1, *signal.shape[1:])
+
+
+def _product(left: Tensor, right: Tensor, total: Tensor | None = None) -> Tensor:
+    """left @ right of [Z, M, K] and [Z, K, N], added to a total if there is one."""
+    if left.device.type == "cpu" and left.dtype == torch.float32:
+        from ._product import product  # numba, when used
+
+        out = empty((*left.shape[:2], right.shape[2]), torch.float32) if total is None else total
+        return product(out, left, right, add=total is not None)
+    return torch.bmm(left, right) if total is None else total.baddbmm_(left, right)
 
 
 def _blocks(weight: Tensor, points: int) -> Iterator[slice]:
@@ -166,13 +172,3 @@ def _blocks(weight: Tensor, points: int) -> Iterator[slice]:
     for first in range(0, weight.shape[0], size):
         yield slice(first, first + size)
 
-
-def _kernel(points: _Points, weight: Tensor, delay: Tensor, sigma: Tensor, max_delay: int, kernel: str, wanted=True):
-    """A block's kernels at the points [P, o, I], if wanted, and the shares that they are made of."""
-    first, share = shares(delay, sigma, max_delay, kernel, max_delay + 1)
-    if not wanted:
-        return None, first, share
-    taps = weight.unsqueeze(-1) * share
-    if weight.ndim == 3:
-        taps = taps.sum(2)
-    return (points.of_lags @ taps.view(-1, max_delay + 1).t()).view(-1, *weight.shape[:2]), first, share
