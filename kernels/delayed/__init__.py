@@ -13,6 +13,7 @@ from .reference import (
     delay_kernel,
     delayed_product,
     delayed_shift,
+    halves,
     nearest,
     spread,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "delayed_linear",
     "delayed_product",
     "delayed_shift",
+    "halves",
     "nearest",
     "spread",
 ]
@@ -42,6 +44,7 @@ def delayed_linear(
     max_delay: int,
     kernel: str = "gaussian",
     per: str = "synapse",
+    copies: Tensor | None = None,
     width: float | None = None,
 ) -> Tensor:
     """A layer of delayed synapses: weights, delays and a width in, current out.
@@ -56,11 +59,14 @@ def delayed_linear(
         bias: added to every step.
         max_delay: the largest delay, in steps, inclusive.
         kernel: how a weight is spread over the lags: "gaussian", "triangle", "rounded" or "spectral".
-        per: what has a delay of its own: "synapse", "axon" or "dendrite".
+        per: what has a delay of its own: "synapse", "axon", "dendrite", axons and dendrites ("additive"), or copies of axons
+            ("group").
+        copies: for a group, the copy that each synapse has picked.
         width: sigma as a number, by which the fastest way is chosen; without it a `sigma` on a GPU is taken for wide, since
             nothing waits for a device.
     Shape:
-        history: [max_delay + T, B, I].  weight: [O, I] or [O, I, synapses].  delay: like weight, axon [I], dendrite [O].
+        history: [max_delay + T, B, I].  weight: [O, I] or [O, I, synapses].  delay: like weight, axon [I], dendrite [O],
+        additive [I + O], the axons first, group [copies, I].  copies: [O, I].
         Returns [T, B, O].
     Raises:
         ValueError: an unknown `kernel` or `per`.
@@ -72,7 +78,7 @@ def delayed_linear(
     """
     if per != "synapse" or kernel not in KERNELS:
         return reference.delayed_linear(
-            history, weight, delay, sigma, bias, max_delay=max_delay, kernel=kernel, per=per
+            history, weight, delay, sigma, bias, max_delay=max_delay, kernel=kernel, per=per, copies=copies
         )
     if not isinstance(sigma, Tensor):
         width = float(sigma)

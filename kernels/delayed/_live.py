@@ -47,7 +47,14 @@ def shares(delay: Tensor, sigma: Tensor, max_delay: int, kernel: str, count: int
 
 
 def gradients(
-    grad: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, first: Tensor, share: Tensor, max_delay: int, kernel: str
+    grad: Tensor,
+    weight: Tensor,
+    delay: Tensor,
+    sigma: Tensor,
+    first: Tensor,
+    share: Tensor,
+    max_delay: int,
+    kernel: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of weight, delay and sigma, from those of the live taps.
 
@@ -58,7 +65,9 @@ def gradients(
     if kernel == "rounded":
         return grad_weight, torch.zeros_like(delay), torch.zeros_like(sigma)
     smallest = SMALLEST_SIGMA[kernel]
-    wide = (sigma >= smallest).to(delay.dtype)  # a rounded delay gets no gradient; no branch on a number of the device's
+    wide = (sigma >= smallest).to(
+        delay.dtype
+    )  # a rounded delay gets no gradient; no branch on a number of the device's
     sigma = sigma.to(delay.dtype).clamp(min=smallest)
     within = delay.clamp(0, max_delay)
     distance = (first - within).unsqueeze(-1) + torch.arange(share.shape[-1], device=delay.device, dtype=delay.dtype)

@@ -27,10 +27,8 @@ def add_shifted(typing_context, target, to, source, weights, places, first, coun
     signature = types.void(target, place, source, weights, places, place, place)
 
     def generate(context, builder, signature, arguments):
-        target, to, source, weights, places, first, count = arguments
-        out, values, factors, offsets = (
-            _data(context, builder, signature, arguments, k) for k in (0, 2, 3, 4)
-        )
+        _, to, _, _, _, first, count = arguments
+        out, values, factors, offsets = (_data(context, builder, signature, arguments, k) for k in (0, 2, 3, 4))
         here = [_address(builder, out, to, j) for j in range(_SUMS)]
         totals = [cgutils.alloca_once(builder, _VECTOR) for _ in range(_SUMS)]
         for total, address in zip(totals, here, strict=True):
@@ -56,7 +54,7 @@ def dot_shifted(typing_context, target, first, other, at, source, places, shift,
     signature = types.void(target, place, other, place, source, places, place, place)
 
     def generate(context, builder, signature, arguments):
-        target, first, other, at, source, places, shift, vectors = arguments
+        _, first, _, at, _, _, shift, vectors = arguments
         out, left, values, offsets = (_data(context, builder, signature, arguments, k) for k in (0, 2, 4, 5))
         lanes = ir.Constant(at.type, _LANES)
         totals = [cgutils.alloca_once(builder, _VECTOR) for _ in range(GROUP)]

@@ -53,7 +53,8 @@ def backward(
     """The gradients of history and of (weight, delay, sigma), None where none is needed."""
     plan = _Plan(history, weight, max_delay, count)
     first, share = _synapses(delay, sigma, plan, kernel)
-    grad_history, parameters = None, (None, None, None)
+    grad_history: Tensor | None = None
+    parameters: tuple[Tensor | None, ...] = (None, None, None)
     if needs[0]:
         value = _by_pair(weight).unsqueeze(-1) * share
         # An input's gradient comes from the steps after it: max_delay steps of silence before and after the last one.
@@ -65,10 +66,9 @@ def backward(
         places = plan.places(max_delay - first, plan.source)
         rows, source = plan.rows(grad, plan.target), plan.rows(history, plan.source)
         of_taps = _correlated(rows, source, places, plan).view(share.shape)
-        parameters = gradients(
-            of_taps, _by_pair(weight), _by_pair(delay), sigma, first, share, max_delay, kernel
-        )
-        parameters = (parameters[0].reshape(weight.shape), parameters[1].reshape(delay.shape), parameters[2])
+        given = (_by_pair(weight), _by_pair(delay), sigma, first, share, max_delay, kernel)
+        of_weight, of_delay, of_sigma = gradients(of_taps, *given)
+        parameters = of_weight.reshape(weight.shape), of_delay.reshape(delay.shape), of_sigma
     return grad_history, parameters
 
 

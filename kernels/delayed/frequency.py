@@ -77,7 +77,7 @@ def backward(
         if x is not None:
             of_k = _product(here.transpose(1, 2), x)
             found.append(gradients_by_lag(_at_points(points.of_lags.t(), of_k), *synapses))
-    parameters = (None, None, None)
+    parameters: tuple[Tensor | None, ...] = (None, None, None)
     if x is not None:
         weights, delays, sigmas = zip(*found, strict=True)
         parameters = torch.cat(weights), torch.cat(delays), torch.stack(sigmas).sum()
@@ -171,4 +171,3 @@ def _blocks(weight: Tensor, points: int) -> Iterator[slice]:
     size = max(1, _BLOCK // (points * weight.shape[1]))
     for first in range(0, weight.shape[0], size):
         yield slice(first, first + size)
-

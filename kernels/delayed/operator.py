@@ -18,7 +18,14 @@ _BLOCK = 1 << 21  # elements of a block's kernels over all lags
 
 
 def delayed_synapses(
-    history: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, width: float | None = None, *, max_delay: int, kernel: str
+    history: Tensor,
+    weight: Tensor,
+    delay: Tensor,
+    sigma: Tensor,
+    width: float | None = None,
+    *,
+    max_delay: int,
+    kernel: str,
 ) -> Tensor:
     """The currents of synapses with delays of their own, `delayed_product` of `delay_kernel`, without the kernel.
 
@@ -123,7 +130,11 @@ def _cpu_refuses(history, weight, delay, sigma, width, max_delay, kernel) -> str
         return "computes in one dtype"
     if torch.is_autocast_enabled("cpu"):
         return "leaves autocast to torch's convolution"
-    return None if history.dtype in (torch.float32, torch.float64) else f"computes in float32 or float64, not {history.dtype}"
+    return (
+        None
+        if history.dtype in (torch.float32, torch.float64)
+        else f"computes in float32 or float64, not {history.dtype}"
+    )
 
 
 _BACKENDS = Backends("delayed synapses", __package__, cpu=_cpu_refuses, reference=lambda *given: None)

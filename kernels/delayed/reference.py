@@ -16,8 +16,10 @@ form in the frequency domain, on a circle of L = max_delay + 1 lags: what passes
 so it sums to one without a normalisation, no delay is special, and whole delays are exact; at sigma near 0 fractional ones
 are band-limited interpolation, with shares of both signs.
 
-A delay belongs to each synapse (d[o,i]), to each axon (d[i], one for all synapses of an input) or to each dendrite
-(d[o]). The last two need no kernel: one shift of x, or of y, and one matrix product.
+A delay belongs to each synapse (d[o,i]), to each axon (d[i], one for all synapses of an input), to each dendrite (d[o]), to
+both ("additive": d[o,i] = a[i] + b[o]), or to each of several copies of an axon, of which a synapse has picked one
+("group": d[o,i] = d[c[o,i],i]). All but the first need no kernel: a shift of x, or of y, or of both, and one matrix product;
+for G copies G products.
 """
 
 import math
@@ -36,13 +38,14 @@ __all__ = [
     "delayed_linear",
     "delayed_product",
     "delayed_shift",
+    "halves",
     "nearest",
     "product_gradients",
     "spread",
     "spread_at",
 ]
 
-PER = ("synapse", "axon", "dendrite")
+PER = ("synapse", "axon", "dendrite", "additive", "group")
 KERNELS = ("gaussian", "triangle", "rounded", "spectral")
 
 # Below these widths, in steps, a spread is taken as rounded. A gaussian that narrow differs from it only for delays
@@ -167,6 +170,7 @@ def delay_kernel(
     max_delay: int,
     kernel: str = "gaussian",
     per: str = "synapse",
+    copies: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The kernel over lags of every pair of neurons: K[o,i,lag] = w[o,i] g(lag; d, sigma).
 
@@ -174,14 +178,43 @@ def delay_kernel(
         weight: with a third axis a pair of neurons has several synapses, which add up (per="synapse" only).
         delay: in steps, one for each synapse, axon or dendrite.
         sigma, max_delay, kernel: as in `spread`.
-        per: "synapse", "axon" or "dendrite".
+        per: "synapse", "axon", "dendrite", "additive" or "group".
+        copies: for a group, the copy that each synapse has picked.
     Shape:
-        weight: [O, I] or [O, I, synapses].  delay: like weight, axon [I], dendrite [O].
+        weight: [O, I] or [O, I, synapses].  delay: like weight, axon [I], dendrite [O], additive [I + O], the axons first,
+        group [copies, I].  copies: [O, I].
         Returns [O, I, max_delay + 1].
     """
+    if per == "additive":
+        axons, dendrites = _additive(delay, sigma, max_delay, kernel, weight.shape[1])
+        pairs = _convolved(dendrites, axons)
+        return weight.unsqueeze(-1) * pairs
+    if per == "group" and copies is not None:
+        shares = spread(delay, sigma, max_delay, kernel).expand(*weight.shape[:1], -1, -1, -1)
+        picked = copies.long()[:, None, :, None].expand(-1, 1, -1, max_delay + 1)
+        return weight.unsqueeze(-1) * shares.gather(1, picked).squeeze(1)
     share = spread(delay, sigma, max_delay, kernel)
     taps = weight.unsqueeze(-1) * (share.unsqueeze(1) if per == "dendrite" else share)
     return taps if weight.ndim == 2 else taps.sum(dim=2)
+
+
+def halves(max_delay: int) -> tuple[int, int]:
+    """The largest delays of axons and of dendrites that add up to max_delay."""
+    return max_delay - max_delay // 2, max_delay // 2
+
+
+def _additive(delay: torch.Tensor, sigma: float | torch.Tensor, max_delay: int, kernel: str, inputs: int):
+    """The spreads of the axons, [I, lags], and of the dendrites, [O, lags], whose variances add up to sigma's."""
+    largest, sigma = halves(max_delay), sigma / math.sqrt(2)
+    parts = delay[:inputs], delay[inputs:]
+    return tuple(spread(part, sigma, most, kernel) for part, most in zip(parts, largest, strict=True))
+
+
+def _convolved(dendrites: torch.Tensor, axons: torch.Tensor) -> torch.Tensor:
+    """The spread of every pair's sum of delays, [O, I, lags]."""
+    late = dendrites.shape[1] - 1  # lag by lag, not as a product of matrices, which autocast would round
+    terms = (F.pad(dendrites[:, lag, None, None] * axons, (lag, late - lag)) for lag in range(late + 1))
+    return sum(terms, torch.zeros((), dtype=axons.dtype, device=axons.device))
 
 
 def delayed_linear(
@@ -194,6 +227,7 @@ def delayed_linear(
     max_delay: int,
     kernel: str = "gaussian",
     per: str = "synapse",
+    copies: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The whole layer: weights, delays and width in, current out. Arguments as in `delay_kernel` and `delayed_product`.
 
@@ -202,7 +236,15 @@ def delayed_linear(
     """
     if per == "synapse":
         return delayed_product(history, delay_kernel(weight, delay, sigma, max_delay, kernel), bias)
+    if per == "additive":
+        axons, dendrites = _additive(delay, sigma, max_delay, kernel, history.shape[2])
+        return delayed_shift(F.linear(delayed_shift(history, axons), weight), dendrites, bias)
     share = spread(delay, sigma, max_delay, kernel)
+    if per == "group" and copies is not None:
+        # Each input's copies side by side, and of a synapse's weight only the place of the copy that it has picked.
+        late = torch.cat([delayed_shift(history, g) for g in share], 2)
+        picked = [weight * (copies == g) for g in range(len(share))]
+        return F.linear(late, torch.cat(picked, 1), bias)
     if per == "axon":
         return F.linear(delayed_shift(history, share), weight, bias)
     if per == "dendrite":
