@@ -8,10 +8,18 @@ steps. It spreads its weight over the lags 0 .. max_delay, and the layer is a ca
 
 The spread g sums to one over the lags. Before that normalisation `gaussian` is exp(-(lag - d)^2 / (2 sigma^2)) and
 `triangle` max(0, sqrt(6) sigma - |lag - d|), which has the same standard deviation and ends sqrt(6) sigma away;
-`rounded` puts everything on the nearest lag, which is what the other two tend to with sigma.
+`rounded` puts everything on the nearest lag, which is what these two tend to with sigma. `spectral` is a gaussian in closed
+form in the frequency domain, on a circle of L = max_delay + 1 lags: what passes one end comes in at the other,
 
-A delay belongs to each synapse (d[o,i]), to each axon (d[i], one for all synapses of an input) or to each dendrite
-(d[o]). The last two need no kernel: one shift of x, or of y, and one matrix product.
+    g(lag) = 1/L sum over k of exp(2 pi i k (lag - d) / L - (2 pi k sigma / L)^2 / 2),   |k| <= L / 2
+
+so it sums to one without a normalisation, no delay is special, and whole delays are exact; at sigma near 0 fractional ones
+are band-limited interpolation, with shares of both signs.
+
+A delay belongs to each synapse (d[o,i]), to each axon (d[i], one for all synapses of an input), to each dendrite (d[o]), to
+both ("additive": d[o,i] = a[i] + b[o]), or to each of several copies of an axon, of which a synapse has picked one
+("group": d[o,i] = d[c[o,i],i]). All but the first need no kernel: a shift of x, or of y, or of both, and one matrix product;
+for G copies G products.
 """
 
 import math
@@ -25,21 +33,25 @@ __all__ = [
     "PER",
     "SMALLEST_SIGMA",
     "bounded",
+    "circle",
     "delay_kernel",
     "delayed_linear",
     "delayed_product",
     "delayed_shift",
+    "halves",
     "nearest",
+    "product_gradients",
     "spread",
+    "spread_at",
 ]
 
-PER = ("synapse", "axon", "dendrite")
-KERNELS = ("gaussian", "triangle", "rounded")
+PER = ("synapse", "axon", "dendrite", "additive", "group")
+KERNELS = ("gaussian", "triangle", "rounded", "spectral")
 
 # Below these widths, in steps, a spread is taken as rounded. A gaussian that narrow differs from it only for delays
 # within 1e-4 of a half step, where its slope of 1 / (2 sigma)^2 would be of no use to an optimiser; a triangle whose
 # half base is hardly more than half a step meets one lag only.
-SMALLEST_SIGMA = {"gaussian": 1e-3, "triangle": 0.501 / math.sqrt(6)}
+SMALLEST_SIGMA = {"gaussian": 1e-3, "triangle": 0.501 / math.sqrt(6), "spectral": 1e-3}
 
 # A smaller share of a synapse becomes exactly zero. At widths near one step a twentieth of a gaussian's taps are
 # subnormal numbers (1e-38 to 1e-45 in float32), which some processors multiply far more slowly; beside a share of at
@@ -89,7 +101,7 @@ def spread(delay: torch.Tensor, sigma: float | torch.Tensor, max_delay: int, ker
         sigma: effective standard deviation in steps, >= 0. Under `SMALLEST_SIGMA`, zero included, the spread is
             rounded. A tensor of one element costs no synchronisation with a GPU.
         max_delay: the largest lag, in steps, inclusive.
-        kernel: "gaussian", "triangle" or "rounded".
+        kernel: "gaussian", "triangle", "rounded" or "spectral".
     Shape:
         delay: [*shape].  Returns [*shape, max_delay + 1], in float32 or wider.
     """
@@ -98,16 +110,44 @@ def spread(delay: torch.Tensor, sigma: float | torch.Tensor, max_delay: int, ker
     dtype = torch.promote_types(delay.dtype, torch.float32)
     delay = bounded(delay.to(dtype), max_delay)
     lags = torch.arange(max_delay + 1, device=delay.device, dtype=dtype)
-    if kernel == "rounded":
-        kernel, sigma = "gaussian", 0.0
     if not isinstance(sigma, torch.Tensor):
         sigma = torch.full((), sigma, dtype=dtype, device=delay.device)
+    return spread_at(lags, delay, sigma.to(dtype), max_delay, kernel)
+
+
+def spread_at(
+    lags: torch.Tensor, delay: torch.Tensor, sigma: torch.Tensor, max_delay: int, kernel: str
+) -> torch.Tensor:
+    """`spread` at these lags only, among which it is normalised; the delay is within its range.
+
+    Shape:
+        lags: [count] or [*shape, count].  delay: [*shape].  sigma: [].  Returns [*shape, count].
+    """
+    if kernel == "rounded":
+        kernel, sigma = "gaussian", torch.zeros_like(sigma)
     # A narrow spread around a whole step is one lag exactly, so one formula serves both, with no branch on sigma.
     smallest = SMALLEST_SIGMA[kernel]
     centre = torch.where(sigma < smallest, nearest(delay), delay)
-    sigma = sigma.to(dtype).clamp(min=smallest)
+    sigma = sigma.to(delay.dtype).clamp(min=smallest)
     distance = lags - centre.unsqueeze(-1)
+    if kernel == "spectral":
+        return torch.where(sigma > smallest, circle(distance, sigma, max_delay), (distance == 0).to(distance.dtype))
     return _triangle(distance, sigma) if kernel == "triangle" else _gaussian(distance, sigma)
+
+
+def circle(distance: torch.Tensor, sigma: torch.Tensor, max_delay: int, slopes: bool = False):
+    """The spectral spread at these distances from the delay; or its slopes over the distance and over sigma."""
+    length = max_delay + 1
+    harmonics = 2 * math.pi / length * torch.arange(length // 2 + 1, device=distance.device, dtype=distance.dtype)
+    parts = torch.full_like(harmonics, 2 / length)  # k and -k together
+    parts[0] = 1 / length
+    if length % 2 == 0:
+        parts[-1] = 1 / length
+    parts = parts * torch.exp(-((harmonics * sigma) ** 2) / 2)
+    turns = distance.unsqueeze(-1) * harmonics
+    if slopes:
+        return turns.sin() @ (-parts * harmonics), turns.cos() @ (-parts * harmonics**2 * sigma)
+    return turns.cos() @ parts
 
 
 def _gaussian(distance: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -130,6 +170,7 @@ def delay_kernel(
     max_delay: int,
     kernel: str = "gaussian",
     per: str = "synapse",
+    copies: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The kernel over lags of every pair of neurons: K[o,i,lag] = w[o,i] g(lag; d, sigma).
 
@@ -137,14 +178,43 @@ def delay_kernel(
         weight: with a third axis a pair of neurons has several synapses, which add up (per="synapse" only).
         delay: in steps, one for each synapse, axon or dendrite.
         sigma, max_delay, kernel: as in `spread`.
-        per: "synapse", "axon" or "dendrite".
+        per: "synapse", "axon", "dendrite", "additive" or "group".
+        copies: for a group, the copy that each synapse has picked.
     Shape:
-        weight: [O, I] or [O, I, synapses].  delay: like weight, axon [I], dendrite [O].
+        weight: [O, I] or [O, I, synapses].  delay: like weight, axon [I], dendrite [O], additive [I + O], the axons first,
+        group [copies, I].  copies: [O, I].
         Returns [O, I, max_delay + 1].
     """
+    if per == "additive":
+        axons, dendrites = _additive(delay, sigma, max_delay, kernel, weight.shape[1])
+        pairs = _convolved(dendrites, axons)
+        return weight.unsqueeze(-1) * pairs
+    if per == "group" and copies is not None:
+        shares = spread(delay, sigma, max_delay, kernel).expand(*weight.shape[:1], -1, -1, -1)
+        picked = copies.long()[:, None, :, None].expand(-1, 1, -1, max_delay + 1)
+        return weight.unsqueeze(-1) * shares.gather(1, picked).squeeze(1)
     share = spread(delay, sigma, max_delay, kernel)
     taps = weight.unsqueeze(-1) * (share.unsqueeze(1) if per == "dendrite" else share)
     return taps if weight.ndim == 2 else taps.sum(dim=2)
+
+
+def halves(max_delay: int) -> tuple[int, int]:
+    """The largest delays of axons and of dendrites that add up to max_delay."""
+    return max_delay - max_delay // 2, max_delay // 2
+
+
+def _additive(delay: torch.Tensor, sigma: float | torch.Tensor, max_delay: int, kernel: str, inputs: int):
+    """The spreads of the axons, [I, lags], and of the dendrites, [O, lags], whose variances add up to sigma's."""
+    largest, sigma = halves(max_delay), sigma / math.sqrt(2)
+    parts = delay[:inputs], delay[inputs:]
+    return tuple(spread(part, sigma, most, kernel) for part, most in zip(parts, largest, strict=True))
+
+
+def _convolved(dendrites: torch.Tensor, axons: torch.Tensor) -> torch.Tensor:
+    """The spread of every pair's sum of delays, [O, I, lags]."""
+    late = dendrites.shape[1] - 1  # lag by lag, not as a product of matrices, which autocast would round
+    terms = (F.pad(dendrites[:, lag, None, None] * axons, (lag, late - lag)) for lag in range(late + 1))
+    return sum(terms, torch.zeros((), dtype=axons.dtype, device=axons.device))
 
 
 def delayed_linear(
@@ -157,6 +227,7 @@ def delayed_linear(
     max_delay: int,
     kernel: str = "gaussian",
     per: str = "synapse",
+    copies: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The whole layer: weights, delays and width in, current out. Arguments as in `delay_kernel` and `delayed_product`.
 
@@ -165,7 +236,15 @@ def delayed_linear(
     """
     if per == "synapse":
         return delayed_product(history, delay_kernel(weight, delay, sigma, max_delay, kernel), bias)
+    if per == "additive":
+        axons, dendrites = _additive(delay, sigma, max_delay, kernel, history.shape[2])
+        return delayed_shift(F.linear(delayed_shift(history, axons), weight), dendrites, bias)
     share = spread(delay, sigma, max_delay, kernel)
+    if per == "group" and copies is not None:
+        # Each input's copies side by side, and of a synapse's weight only the place of the copy that it has picked.
+        late = torch.cat([delayed_shift(history, g) for g in share], 2)
+        picked = [weight * (copies == g) for g in range(len(share))]
+        return F.linear(late, torch.cat(picked, 1), bias)
     if per == "axon":
         return F.linear(delayed_shift(history, share), weight, bias)
     if per == "dendrite":
@@ -210,10 +289,30 @@ def _nothing(history: torch.Tensor, kernel: torch.Tensor) -> bool:
 
 
 def _correlate(history: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None, groups: int) -> torch.Tensor:
+    y = F.conv2d(_picture(history), _mirrored(kernel, history.dtype), bias, groups=groups)
+    return y.squeeze(0).permute(1, 2, 0).contiguous()  # nothing to do, except for a single input or a permuted history
+
+
+def product_gradients(
+    grad: torch.Tensor, history: torch.Tensor, kernel: torch.Tensor, wanted: tuple[bool, bool]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradients of `delayed_product` for history and kernel, where autograd does not go: inside an operator."""
+    if _nothing(history, kernel):
+        return torch.zeros_like(history), torch.zeros_like(kernel)
+    of_picture, of_kernel, _ = torch.ops.aten.convolution_backward(
+        _picture(grad), _picture(history), _mirrored(kernel, history.dtype), None,
+        (1, 1), (0, 0), (1, 1), False, (0, 0), 1, (*wanted, False),
+    )  # fmt: skip
+    of_history = of_picture.squeeze(0).permute(1, 2, 0) if wanted[0] else torch.zeros_like(history)
+    return of_history, of_kernel.squeeze(-1).flip(2) if wanted[1] else torch.zeros_like(kernel)
+
+
+def _picture(history: torch.Tensor) -> torch.Tensor:
     # One picture in the channels-last layout: steps are its rows, samples its columns, neurons its channels. So x and y
     # stay as they lie in memory, and the processor's direct convolution reads contiguous neurons: forward and backward
     # take three quarters of the time of F.conv1d, which wants time last.
-    picture = history.permute(2, 0, 1).unsqueeze(0)
-    kernel = kernel.flip(2).unsqueeze(-1).to(history.dtype)
-    y = F.conv2d(picture, kernel, bias, groups=groups)
-    return y.squeeze(0).permute(1, 2, 0).contiguous()  # nothing to do, except for a single input or a permuted history
+    return history.permute(2, 0, 1).unsqueeze(0)
+
+
+def _mirrored(kernel: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return kernel.flip(2).unsqueeze(-1).to(dtype)

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from temporal.kernels.delayed import KERNELS, PER, delay_kernel, delayed_linear, nearest
+from temporal.kernels.delayed import KERNELS, PER, delay_kernel, delayed_linear, halves, nearest
 
 __all__ = ["DelayedLinear"]
 
@@ -16,6 +16,9 @@ class DelayedLinear(nn.Module):
     """Linear layer with learned delays, one for each synapse, axon or dendrite; causal and streaming.
 
     y[t,o] = sum_i w[o,i] * x[t - d, i]   (+ b[o]),   d = d[o,i] per synapse, d[i] per axon, d[o] per dendrite
+
+    d = a[i] + c[o] "additive", axons and dendrites both; d = d[g,i] with g = copies[o,i] "group", where an axon has a few
+    copies with delays of their own, of which each synapse has picked one at random, for good.
 
     While it learns, a synapse spreads its weight over the lags 0 .. max_delay as a bump of width `sigma` around its
     delay, normalised over those lags; a wide one feels a better delay from afar, and one of width 0 sits on the nearest
@@ -29,16 +32,25 @@ class DelayedLinear(nn.Module):
         in_features: number of inputs I, >= 1.
         out_features: number of outputs O, >= 1.
         max_delay: the largest delay, in steps, inclusive, >= 0: a published network of 25 taps has 24.
-        per: what has a delay of its own: "synapse"; "axon", each input; "dendrite", each output. The last two cost one
-            matrix product and a shift, where synapses cost max_delay + 1 products.
-        kernel: "gaussian"; "triangle", which ends sqrt(6) sigma away and below sigma = 0.2 meets one step only; or
-            "rounded": whole steps from the start, sigma stays 0 and no gradient reaches a delay.
+        per: what has a delay of its own: "synapse"; "axon", each input; "dendrite", each output; "additive", both;
+            "group", `groups` copies of each input. All but the first take shifts and one matrix product (group: `groups`
+            products), where synapses cost several.
+        kernel: "gaussian"; "triangle", which ends sqrt(6) sigma away and below sigma = 0.2 meets one step only;
+            "spectral", a gaussian on a circle of max_delay + 1 steps, where no delay is near an end; or "rounded": whole
+            steps from the start, sigma stays 0 and no gradient reaches a delay.
+        synapses: how many synapses a pair of neurons has, >= 1, each with a weight and a delay; more than 1 need
+            per="synapse".
+        groups: copies of each axon, 1 to 255; for per="group".
         bias: adds a learned b[o].
         learn_delays: False keeps the random delays that the layer starts with (they stay in the state dict).
 
     Attributes:
-        weight: [O, I], starts uniform in +-sqrt(6 / I) (Kaiming for ReLU), as in the published networks.
-        delay: [O, I] per synapse, [I] per axon, [O] per dendrite, in steps, starts uniform in 0 .. max_delay.
+        weight: [O, I], or [O, I, synapses] where there are several, starts uniform in +-sqrt(6 / (I synapses)) (Kaiming
+            for ReLU), as in the published networks.
+        delay: like weight per synapse, [I] per axon, [O] per dendrite, [groups, I] per group, in steps, starts uniform in
+            0 .. max_delay. Additive: [I + O], the axons' first, these in 0 .. ceil(max_delay / 2), the dendrites' in
+            0 .. floor(max_delay / 2); each with sigma / sqrt(2), so that the sum has sigma.
+        copies: buffer of a group, [O, I], which copy of its axon a synapse has picked.
         sigma: buffer, effective standard deviation in steps, starts at max_delay / 2 (rounded: 0); set by `set_sigma`.
             Below 0.001 (triangle: 0.2) it counts as 0; then the delays get a gradient of zero and the weights go on
             learning.
@@ -71,6 +83,7 @@ class DelayedLinear(nn.Module):
     """
 
     sigma: torch.Tensor
+    copies: torch.Tensor | None
 
     def __init__(
         self,
@@ -80,6 +93,8 @@ class DelayedLinear(nn.Module):
         *,
         per: str = "synapse",
         kernel: str = "gaussian",
+        synapses: int = 1,
+        groups: int = 4,
         bias: bool = False,
         learn_delays: bool = True,
     ):
@@ -89,18 +104,33 @@ class DelayedLinear(nn.Module):
         self.max_delay = _whole("max_delay", max_delay, least=0)
         self.per = _one_of("per", per, PER)
         self.kernel = _one_of("kernel", kernel, KERNELS)
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        shape = {"synapse": (out_features, in_features), "axon": (in_features,), "dendrite": (out_features,)}[per]
-        self.delay = nn.Parameter(torch.empty(shape), requires_grad=learn_delays)
+        self.synapses = _whole("synapses", synapses, least=1)
+        self.groups = _whole("groups", groups, least=1)
+        if self.synapses > 1 and per != "synapse":
+            raise ValueError(f"DelayedLinear: synapses={synapses} need per='synapse', not per={per!r}")
+        if self.groups > 255:
+            raise ValueError(f"DelayedLinear: groups={groups} must be at most 255")
+        pairs = (out_features, in_features) + ((synapses,) if synapses > 1 else ())
+        shapes = {
+            "synapse": pairs, "axon": (in_features,), "dendrite": (out_features,),
+            "additive": (in_features + out_features,), "group": (groups, in_features),
+        }  # fmt: skip
+        self.weight = nn.Parameter(torch.empty(pairs))
+        self.delay = nn.Parameter(torch.empty(shapes[per]), requires_grad=learn_delays)
+        self.register_buffer("copies", torch.empty(pairs, dtype=torch.uint8) if per == "group" else None)
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
         self.register_buffer("sigma", torch.tensor(0.0 if kernel == "rounded" else self.max_delay / 2))
+        self._known: tuple[int, float] | None = None
         self._whole_steps = False  # set by round_: training forwards undo what momentum still adds to a delay
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draws weights, delays and bias afresh; sigma stays."""
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
-        nn.init.uniform_(self.delay, 0, self.max_delay)
+        for part, largest in self._ranges():
+            nn.init.uniform_(part, 0, largest)
+        if self.copies is not None:
+            self.copies.random_(self.groups)
         if self.bias is not None:
             bound = 1 / math.sqrt(self.in_features)
             nn.init.uniform_(self.bias, -bound, bound)
@@ -115,7 +145,7 @@ class DelayedLinear(nn.Module):
         history = torch.cat([state, x])
         y = delayed_linear(
             history, self.weight, self.delay, self.sigma, self.bias,
-            max_delay=self.max_delay, kernel=self.kernel, per=self.per,
+            max_delay=self.max_delay, kernel=self.kernel, per=self.per, copies=self.copies, width=self._width(),
         )  # fmt: skip
         # From len(x) on, not the last max_delay: history[-0:] would be everything. A copy, so that a state kept between
         # chunks does not keep the chunk.
@@ -123,7 +153,7 @@ class DelayedLinear(nn.Module):
 
     def effective_kernel(self) -> torch.Tensor:
         """The kernel in use, [O, I, max_delay + 1], lag 0 first; differentiable."""
-        return delay_kernel(self.weight, self.delay, self.sigma, self.max_delay, self.kernel, self.per)
+        return delay_kernel(self.weight, self.delay, self.sigma, self.max_delay, self.kernel, self.per, self.copies)
 
     def set_sigma(self, sigma: float) -> None:
         """Sets the width, in steps: finite and >= 0; a layer with kernel="rounded" takes 0 only."""
@@ -133,6 +163,7 @@ class DelayedLinear(nn.Module):
         if sigma > 0 and self.kernel == "rounded":
             raise ValueError(f"DelayedLinear: sigma={sigma}, but kernel='rounded' has no width: sigma stays 0")
         self.sigma.fill_(sigma)
+        self._known = None
         self._whole_steps = False
 
     def round_(self) -> Self:
@@ -148,13 +179,31 @@ class DelayedLinear(nn.Module):
 
     def extra_repr(self) -> str:
         text = f"{self.in_features}, {self.out_features}, max_delay={self.max_delay}, per={self.per!r}"
+        text += f", groups={self.groups}" if self.per == "group" else ""
+        text += f", synapses={self.synapses}" if self.synapses > 1 else ""
         text += f", kernel={self.kernel!r}, bias={self.bias is not None}"
         return text if self.delay.requires_grad else text + ", learn_delays=False"
+
+    def _ranges(self) -> list[tuple[torch.Tensor, int]]:
+        """The parts of the delays and the largest of each."""
+        if self.per != "additive":
+            return [(self.delay, self.max_delay)]
+        parts = self.delay[: self.in_features], self.delay[self.in_features :]
+        return list(zip(parts, halves(self.max_delay), strict=True))
+
+    def _width(self) -> float | None:
+        """Sigma as a number, read from a GPU only after it was written; on a CPU it is read when it is needed."""
+        if self.sigma.device.type != "cuda" or torch.compiler.is_compiling() or self.sigma.is_inference():
+            return None
+        if self._known is None or self._known[0] != self.sigma._version:
+            self._known = (self.sigma._version, float(self.sigma))
+        return self._known[1]
 
     def _project(self) -> None:
         # Through .data: what an earlier chunk saved for its backward is in range, so autograd has nothing to object to.
         delay = self.delay.data
-        delay.clamp_(0, self.max_delay)
+        for part, largest in self._ranges():
+            part.data.clamp_(0, largest)
         if self._whole_steps:
             delay.copy_(nearest(delay))
 
@@ -164,9 +213,13 @@ class DelayedLinear(nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         delay, errors = state_dict.get(prefix + "delay"), args[-1]
-        if delay is not None and not ((delay >= 0) & (delay <= self.max_delay)).all():
-            low, high = delay.min().item(), delay.max().item()
-            errors.append(f"DelayedLinear: {prefix}delay spans {low:g} .. {high:g} steps, max_delay={self.max_delay}")
+        if delay is not None and delay.shape == self.delay.shape:
+            ends = torch.cat([torch.full_like(part, largest) for part, largest in self._ranges()]).to(delay)
+            if not ((delay >= 0) & (delay <= ends)).all():
+                low, high = delay.min().item(), delay.max().item()
+                errors.append(
+                    f"DelayedLinear: {prefix}delay spans {low:g} .. {high:g} steps, max_delay={self.max_delay}"
+                )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check(self, x: torch.Tensor, state: torch.Tensor | None) -> None:

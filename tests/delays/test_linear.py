@@ -24,11 +24,19 @@ def spikes(*shape, seed=0):
     return (torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < 0.2).float()
 
 
+def delays_of_synapses(layer):
+    """[O, I], whatever has the delays."""
+    if layer.per == "additive":
+        return layer.delay[layer.in_features :, None] + layer.delay[: layer.in_features]
+    if layer.per == "group":
+        return layer.delay.gather(0, layer.copies.long())
+    return (layer.delay.unsqueeze(1) if layer.per == "dendrite" else layer.delay).expand_as(layer.weight)
+
+
 def shifted_sum(layer, x):
     """y[t,o] = sum_i w[o,i] x[t - d[o,i], i], one synapse after the other."""
     y = torch.zeros(len(x), x.shape[1], layer.out_features, dtype=x.dtype)
-    delays = layer.delay.unsqueeze(1) if layer.per == "dendrite" else layer.delay
-    delays = delays.expand_as(layer.weight)
+    delays = delays_of_synapses(layer)
     for o in range(layer.out_features):
         for i in range(layer.in_features):
             delay = int(delays[o, i])
@@ -381,3 +389,90 @@ def test_autocast_does_not_cast_everything(dtype):
     layer = DelayedLinear(3, 2, max_delay=4)
     with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(TypeError, match="the weights are float32"):
         layer(torch.zeros(5, 2, 3, dtype=dtype))
+
+
+# --- several synapses, additive delays, groups ----------------------------------------------------------------------
+
+
+def test_synapses_of_a_pair_are_layers_that_add_up():
+    layer = DelayedLinear(6, 5, max_delay=8, synapses=3)
+    assert layer.weight.shape == layer.delay.shape == (5, 6, 3)
+    assert layer.weight.abs().max() <= math.sqrt(6 / 18)  # the fan-in counts synapses
+    x, total = torch.randn(30, 2, 6), 0
+    for k in range(3):
+        one = DelayedLinear(6, 5, max_delay=8)
+        one.load_state_dict({"weight": layer.weight[..., k], "delay": layer.delay[..., k], "sigma": layer.sigma})
+        total = total + one(x)[0]
+    torch.testing.assert_close(layer(x)[0], total, rtol=0, atol=1e-5)  # float32 sums of 18 synapses in another order
+
+
+def test_additive_delays_have_half_the_range_each():
+    layer = DelayedLinear(40, 30, max_delay=9, per="additive")
+    assert layer.delay.shape == (70,)
+    assert 4 < layer.delay[:40].max() <= 5 and 3 < layer.delay[40:].max() <= 4
+    with torch.no_grad():
+        layer.delay.fill_(50.0)
+    layer(torch.randn(12, 1, 40))
+    assert layer.delay.tolist() == [5.0] * 40 + [4.0] * 30
+    # Variances of independent shifts add up: away from the ends the kernel has the layer's sigma.
+    middle = DelayedLinear(1, 1, max_delay=40, per="additive")
+    with torch.no_grad():
+        middle.delay.fill_(10.0)
+        middle.weight.fill_(1.0)
+    middle.set_sigma(2.0)
+    kernel, lags = middle.effective_kernel()[0, 0].double(), torch.arange(41.0)
+    assert kernel.sum().item() == pytest.approx(1, abs=1e-6)
+    assert (kernel * lags).sum().item() == pytest.approx(20, abs=1e-4)
+    assert (kernel * (lags - 20) ** 2).sum().sqrt().item() == pytest.approx(2.0, abs=1e-4)
+
+
+def test_a_group_keeps_its_copies():
+    layer = DelayedLinear(40, 30, max_delay=9, per="group", groups=3)
+    assert layer.delay.shape == (3, 40) and layer.copies.shape == (30, 40)
+    assert sorted(layer.copies.unique().tolist()) == [0, 1, 2]
+    other = DelayedLinear(40, 30, max_delay=9, per="group", groups=3)
+    assert not other.copies.equal(layer.copies)
+    other.load_state_dict(layer.state_dict())
+    x = torch.randn(12, 2, 40)
+    assert other(x)[0].equal(layer(x)[0]) and "groups=3" in repr(layer)
+
+
+def test_bad_structures_are_refused():
+    for arguments, message in (
+        ({"synapses": 0}, "synapses=0 must be at least 1"),
+        ({"synapses": 2, "per": "axon"}, "synapses=2 need per='synapse', not per='axon'"),
+        ({"groups": 0, "per": "group"}, "groups=0 must be at least 1"),
+        ({"groups": 256, "per": "group"}, "groups=256 must be at most 255"),
+        ({"per": "neuron"}, "per='neuron' is not one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DelayedLinear(3, 2, 4, **arguments)
+
+
+@pytest.mark.parametrize(
+    "change", [{"synapses": 2}, {"per": "additive"}, {"per": "group", "groups": 2}, {"kernel": "spectral"}]
+)
+def test_further_structures_stream_learn_and_travel(change):
+    layer = DelayedLinear(6, 5, max_delay=8, **change)
+    layer.set_sigma(0.7)
+    x = torch.randn(30, 2, 6)
+    whole, _ = layer(x)
+    first, state = layer(x[:11])
+    rest, _ = layer(x[11:], state)
+    torch.testing.assert_close(torch.cat([first, rest]), whole, rtol=0, atol=1e-5)  # float32 sums in another order
+    whole.square().sum().backward()
+    assert layer.delay.grad.count_nonzero() and layer.weight.grad.isfinite().all()
+    torch.testing.assert_close(pickle.loads(pickle.dumps(layer))(x)[0], whole)
+    torch.testing.assert_close(copy.deepcopy(layer)(x)[0], whole)
+
+
+def test_sigma_is_written_and_loaded_without_a_stale_width():
+    layer = DelayedLinear(6, 5, max_delay=8)
+    x = torch.randn(30, 2, 6)
+    layer(x)
+    narrow = DelayedLinear(6, 5, max_delay=8).round_()
+    layer.load_state_dict(narrow.state_dict())
+    assert layer(x)[0].equal(narrow(x)[0])
+    layer.sigma.fill_(2.0)
+    narrow.set_sigma(2.0)
+    assert layer(x)[0].equal(narrow(x)[0])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from temporal.kernels.delayed import (
+    KERNELS,
     NEGLIGIBLE,
     PER,
     SMALLEST_SIGMA,
@@ -22,7 +23,10 @@ from temporal.kernels.delayed import (
 )
 
 WIDTHS = [12.0, 3.0, 1.0, 0.5, 0.3, 0.1, 0.03, 1e-2, 1e-3, 1e-5, 1e-20, 1e-45, 0.0]
-DELAYS = {"synapse": lambda o, i: (o, i), "axon": lambda o, i: (i,), "dendrite": lambda o, i: (o,)}
+DELAYS = {
+    "synapse": lambda o, i: (o, i), "axon": lambda o, i: (i,), "dendrite": lambda o, i: (o,),
+    "additive": lambda o, i: (i + o,), "group": lambda o, i: (3, i),
+}  # fmt: skip
 
 
 def loop(history, kernel):
@@ -159,9 +163,9 @@ def test_several_synapses_of_a_pair_add_up():
 
 
 def test_unknown_kernel_is_named():
-    with pytest.raises(ValueError, match="kernel='box' is not one of gaussian, triangle, rounded"):
+    with pytest.raises(ValueError, match="kernel='box' is not one of gaussian, triangle, rounded, spectral"):
         spread(torch.zeros(1), 1.0, 4, "box")
-    with pytest.raises(ValueError, match="per='neuron' is not one of synapse, axon, dendrite"):
+    with pytest.raises(ValueError, match="per='neuron' is not one of synapse, axon, dendrite, additive, group"):
         delayed_linear(torch.zeros(5, 1, 2), torch.zeros(2, 2), torch.zeros(2), 0.0, max_delay=4, per="neuron")
 
 
@@ -195,12 +199,14 @@ def test_product_of_any_memory_layout_and_no_steps_or_samples(shape):
 def test_gradients_are_those_of_finite_differences(kernel, per):
     history = torch.randn(9, 2, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
-    delay = torch.rand(DELAYS[per](2, 3), dtype=torch.float64) * 3.6 + 0.2
+    # Half of it for additive delays, of which axons and dendrites have half the range each.
+    delay = (torch.rand(DELAYS[per](2, 3), dtype=torch.float64) * 3.6 + 0.2) / (2 if per == "additive" else 1)
+    copies = torch.randint(0, 3, (2, 3)) if per == "group" else None
     bias = torch.randn(2, dtype=torch.float64, requires_grad=True)
     for sigma in (2.0, 0.5, 0.3):
         width = torch.tensor(sigma, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(
-            lambda h, w, d, s, b: delayed_linear(h, w, d, s, b, max_delay=4, kernel=kernel, per=per),
+            lambda h, w, d, s, b: delayed_linear(h, w, d, s, b, max_delay=4, kernel=kernel, per=per, copies=copies),
             (history, weight, delay.requires_grad_(), width, bias),
         )
 
@@ -210,7 +216,7 @@ def test_gradients_are_those_of_finite_differences(kernel, per):
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(
-    st.sampled_from(PER), st.sampled_from(["gaussian", "triangle", "rounded"]),
+    st.sampled_from(PER), st.sampled_from(KERNELS),
     st.integers(0, 7), st.integers(0, 3), st.integers(1, 3), st.integers(1, 4), st.integers(0, 5), st.randoms(),
 )  # fmt: skip
 def test_axons_and_dendrites_equal_synapses_with_the_same_delays(
@@ -221,15 +227,18 @@ def test_axons_and_dendrites_equal_synapses_with_the_same_delays(
     history = torch.randn(max_delay + steps, batch, inputs, dtype=torch.float64)
     weight, bias = torch.randn(outputs, inputs, dtype=torch.float64), torch.randn(outputs, dtype=torch.float64)
     delay = torch.rand(DELAYS[per](outputs, inputs), dtype=torch.float64) * max_delay
+    copies = torch.randint(0, 3, (outputs, inputs)) if per == "group" else None
     pull = torch.randn(steps, batch, outputs, dtype=torch.float64)
     results = []
     for short in (True, False):
         given = [t.clone().requires_grad_() for t in (history, weight, delay, bias)]
         if short:
-            y = delayed_linear(given[0], *given[1:3], 0.7, given[3], max_delay=max_delay, kernel=kernel, per=per)
+            y = delayed_linear(
+                given[0], *given[1:3], 0.7, given[3], max_delay=max_delay, kernel=kernel, per=per, copies=copies
+            )
             assert y.is_contiguous()
         else:
-            y = loop(given[0], delay_kernel(*given[1:3], 0.7, max_delay, kernel, per)) + given[3]
+            y = loop(given[0], delay_kernel(*given[1:3], 0.7, max_delay, kernel, per, copies)) + given[3]
         results.append((y, *torch.autograd.grad((y * pull).sum(), given, materialize_grads=True)))
     for fast, plain in zip(*results, strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-12, atol=1e-12)  # float64 sums in another order

@@ -1,0 +1,186 @@
+"""The operator: weights, delays and a width in, current out; its gradients in closed form; and who computes it."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._dispatch import Backends
+from . import frequency, reference
+from ._form import form
+from ._live import gradients, shares, taps
+
+__all__ = ["delayed_synapses"]
+
+_BLOCK = 1 << 21  # elements of a block's kernels over all lags
+
+
+def delayed_synapses(
+    history: Tensor,
+    weight: Tensor,
+    delay: Tensor,
+    sigma: Tensor,
+    width: float | None = None,
+    *,
+    max_delay: int,
+    kernel: str,
+) -> Tensor:
+    """The currents of synapses with delays of their own, `delayed_product` of `delay_kernel`, without the kernel.
+
+    Args:
+        width: sigma as a number, by which the way is chosen, for a sigma on a GPU: nothing waits for a device. It may be
+            larger than sigma, which costs time, but not smaller. None is sigma itself on a CPU, and infinite elsewhere.
+    Shape:
+        history: [max_delay + T, B, I].  weight, delay: [O, I] or [O, I, synapses].  Returns [T, B, O].
+    """
+    given = (history, weight, delay, sigma, width, max_delay, kernel)
+    if _plain() or _BACKENDS.choose(*given) is reference:
+        return reference.delayed_product(history, reference.delay_kernel(weight, delay, sigma, max_delay, kernel))
+    return torch.ops.temporal.delayed(*given)
+
+
+def _plain() -> bool:
+    """What is exported or transformed by functorch consists of torch's own operations."""
+    return torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
+
+
+def _width(sigma: Tensor, width: float | None) -> float:
+    if width is not None:
+        return width
+    return sigma.item() if sigma.device.type == "cpu" else math.inf
+
+
+def _forward(history, weight, delay, sigma, width, max_delay, kernel):
+    backend = _BACKENDS.choose(history, weight, delay, sigma, width, max_delay, kernel)
+    if backend is reference:
+        return reference.delayed_product(history, reference.delay_kernel(weight, delay, sigma, max_delay, kernel))
+    live, way = _way(history, weight, _width(sigma, width), max_delay, kernel)
+    given = (history, weight, delay, sigma, max_delay, kernel)
+    if way == "taps":
+        return backend.forward(*given, live)
+    return frequency.forward(*given) if way == "frequency" else _dense_forward(*given)
+
+
+def _backward(grad, history, weight, delay, sigma, width, max_delay, kernel, needs):
+    backend = _BACKENDS.choose(history, weight, delay, sigma, width, max_delay, kernel)
+    wanted = (needs[0], any(needs[1:]))
+    live, way = _way(history, weight, _width(sigma, width), max_delay, kernel)
+    given = (grad, history, weight, delay, sigma, max_delay, kernel)
+    if way == "taps" and backend is not reference:
+        of_history, of_parameters = backend.backward(*given, live, wanted)
+    elif way == "frequency" and backend is not reference:
+        of_history, of_parameters = frequency.backward(*given, wanted)
+    else:
+        of_history, of_parameters = _dense_backward(*given, wanted)
+    # One that is not wanted has no elements: operators return tensors.
+    results = (of_history, *of_parameters)
+    return tuple(
+        history.new_empty(0) if found is None or not needed else found.contiguous()
+        for found, needed in zip(results, needs, strict=True)
+    )
+
+
+def _way(history: Tensor, weight: Tensor, width: float, max_delay: int, kernel: str) -> tuple[int, str]:
+    live = taps(width, max_delay, kernel)
+    synapses = weight.shape[2] if weight.ndim == 3 else 1
+    steps, batch, inputs = history.shape[0] - max_delay, *history.shape[1:]
+    compiled = history.dtype == torch.float32
+    return live, form(steps, batch, inputs, weight.shape[0], synapses, max_delay, live, compiled)
+
+
+def _dense_forward(history, weight, delay, sigma, max_delay, kernel):
+    """All lags, a block of outputs at a time."""
+    parts = [
+        reference.delayed_product(history, reference.delay_kernel(weight[o], delay[o], sigma, max_delay, kernel))
+        for o in _blocks(weight, max_delay)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def _dense_backward(grad, history, weight, delay, sigma, max_delay, kernel, wanted):
+    of_history = torch.zeros_like(history) if wanted[0] else None
+    found: list[Any] = []
+    for o in _blocks(weight, max_delay):
+        first, share = shares(delay[o], sigma, max_delay, kernel, max_delay + 1)
+        value = weight[o].unsqueeze(-1) * share
+        value = value.sum(2) if weight.ndim == 3 else value
+        here, of_value = reference.product_gradients(grad[:, :, o], history, value, wanted)
+        if of_history is not None:
+            of_history += here
+        if wanted[1]:
+            of_taps = of_value.unsqueeze(2) if weight.ndim == 3 else of_value
+            found.append(gradients(of_taps, weight[o], delay[o], sigma, first, share, max_delay, kernel))
+    if not found:
+        return of_history, (None, None, None)
+    weights, delays, sigmas = zip(*found, strict=True)
+    return of_history, (torch.cat(weights), torch.cat(delays), torch.stack(sigmas).sum())
+
+
+def _blocks(weight: Tensor, max_delay: int) -> list[slice]:
+    size = max(16, _BLOCK // max(1, weight[0].numel() * (max_delay + 1)))
+    return [slice(first, first + size) for first in range(0, weight.shape[0], size)]
+
+
+def _cpu_refuses(history, weight, delay, sigma, width, max_delay, kernel) -> str | None:
+    if history.device.type != "cpu":
+        return f"needs a CPU tensor, the history is on {history.device}"
+    if len({tensor.dtype for tensor in (history, weight, delay, sigma)}) > 1:
+        return "computes in one dtype"
+    if torch.is_autocast_enabled("cpu"):
+        return "leaves autocast to torch's convolution"
+    return (
+        None
+        if history.dtype in (torch.float32, torch.float64)
+        else f"computes in float32 or float64, not {history.dtype}"
+    )
+
+
+_BACKENDS = Backends("delayed synapses", __package__, cpu=_cpu_refuses, reference=lambda *given: None)
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:4])
+    ctx.rest = inputs[4:]
+
+
+def _differentiate(ctx, grad):
+    needs = ctx.needs_input_grad[:4]
+    found = torch.ops.temporal.delayed_backward(grad, *ctx.saved_tensors, *ctx.rest, needs)
+    return *(g if needed else None for g, needed in zip(found, needs, strict=True)), None, None, None
+
+
+def _refuse(ctx, *grads):
+    raise RuntimeError("delayed synapses: no second derivatives here; use temporal.kernels.use('reference')")
+
+
+def _shape(history, weight, delay, sigma, width, max_delay, kernel):
+    return history.new_empty(history.shape[0] - max_delay, history.shape[1], weight.shape[0])
+
+
+def _shapes(grad, history, weight, delay, sigma, width, max_delay, kernel, needs: Sequence[bool]):
+    return tuple(
+        torch.empty_like(tensor, memory_format=torch.contiguous_format) if needed else history.new_empty(0)
+        for tensor, needed in zip((history, weight, delay, sigma), needs, strict=True)
+    )
+
+
+def _register() -> torch.library.Library:
+    library = torch.library.Library("temporal", "FRAGMENT")
+    given = "Tensor history, Tensor weight, Tensor delay, Tensor sigma, float? width, SymInt max_delay, str kernel"
+    for name, schema, run, fake, autograd, keep in (
+        ("delayed", f"({given}) -> Tensor", _forward, _shape, _differentiate, _keep),
+        (
+            "delayed_backward", f"(Tensor grad, {given}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
+            _backward, _shapes, _refuse, None,
+        ),
+    ):  # fmt: skip
+        library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+        library.impl(name, run, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"temporal::{name}", fake, lib=library)
+        torch.library.register_autograd(f"temporal::{name}", autograd, setup_context=keep, lib=library)
+    return library
+
+
+_LIBRARY = _register()  # the operators live as long as this
