@@ -52,8 +52,9 @@ def cases(quick: bool) -> list[Callable[[], Case]]:
     widths = (12.0, 2.0, 0.5, 0.0)
     builders: list[Callable[[], Case]] = [partial(_layer, size, "synapse", sigma, quick) for sigma in widths]
     builders += [partial(_layer, size, per, 0.5, quick) for per in ("axon", "dendrite", "additive", "group")]
-    sizes = (100, 64, (140, 256, 256, 20)) if not quick else (6, 3, (6, 8, 4))
-    return builders + [partial(_network, *sizes, sigma, quick) for sigma in (12.27, 0.5)]
+    steps, samples, *_ = size
+    sizes = (140, 256, 256, 20) if not quick else (6, 8, 4)
+    return builders + [partial(_network, steps, samples, sizes, sigma, quick) for sigma in (12.27, 0.5)]
 
 
 # --- one layer ---
@@ -142,10 +143,15 @@ def _dcls_forward(peer: Any, x: Tensor) -> Tensor:
 class _Peer(nn.Module):
     """The published network of other libraries' layers, with the same numbers as ours."""
 
+    readout: Any
+    synapses: Any
+    neurons: Any
+
     def __init__(self, network: Sequential):
         super().__init__()
+        layers: list[Any] = list(network)
         self.synapses = nn.ModuleList(_dcls(layer) for layer in network if isinstance(layer, DelayedLinear))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(layer.out_features) for layer in list(network)[:-2:3])
+        self.norms = nn.ModuleList(nn.BatchNorm1d(layer.out_features) for layer in layers[:-2:3])
         self.neurons = nn.ModuleList(jelly_lif(TAU, ALPHA) for _ in self.norms)
         self.readout = jelly_lif(TAU, ALPHA)
         self.readout.v_threshold, self.readout.store_v_seq = 1e9, True
@@ -165,7 +171,9 @@ def _network(steps: int, samples: int, sizes: Sequence[int], sigma: float, quick
     network = _ours(sizes, sigma)
     x = (torch.rand(steps, samples, sizes[0]) < 0.1).float()
     labels = torch.randint(0, sizes[-1], (samples,))
-    leaves = [part for layer in network if isinstance(layer, DelayedLinear) for part in (layer.weight, layer.delay)]
+    leaves: list[Any] = [
+        part for layer in network if isinstance(layer, DelayedLinear) for part in (layer.weight, layer.delay)
+    ]
     exact = copy.deepcopy(network).double()
     wide = [part for layer in exact if isinstance(layer, DelayedLinear) for part in (layer.weight, layer.delay)]
     with use("reference"):
