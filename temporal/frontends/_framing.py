@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._arguments import choice
 
-__all__ = ["Count", "Framing", "FramingState", "check_count", "in_a_row", "take", "windows"]
+__all__ = ["Count", "Framing", "FramingState", "check_continues", "check_count", "in_a_row", "take", "windows"]
 
 Count = TypeVar("Count", int, Tensor)  # of samples or frames: a number gives a number, a tensor a tensor
 
@@ -66,7 +66,7 @@ class Framing:
         if state is None:
             zeros = 0 if self.pad_mode == "reflect" else self.pad
             state = FramingState(chunk.new_zeros((*chunk.shape[:-1], zeros)), 0, 0)
-        self._check_state(chunk, state)
+        check_continues(self.owner, state.samples, chunk)
         samples = torch.cat((state.samples, chunk), -1)
         before, read = state.read, state.read + chunk.shape[-1]
         if self._reflects and before <= self.pad:
@@ -120,13 +120,14 @@ class Framing:
                 f"must have at least {self.pad + 1}, not {samples}; use pad_mode='constant'"
             )
 
-    def _check_state(self, chunk: Tensor, state: FramingState) -> None:
-        kept = state.samples
-        if kept.shape[:-1] != chunk.shape[:-1] or kept.dtype != chunk.dtype:
-            raise ValueError(
-                f"{self.owner}: a chunk {list(chunk.shape)} of {chunk.dtype} does not continue a stream of "
-                f"{[*kept.shape[:-1], '...']} of {kept.dtype}; start a new stream with state=None"
-            )
+
+def check_continues(owner: str, kept: Tensor, chunk: Tensor) -> None:
+    """Whether a chunk goes on with the stream whose end was kept."""
+    if kept.shape[:-1] != chunk.shape[:-1] or kept.dtype != chunk.dtype:
+        raise ValueError(
+            f"{owner}: a chunk {list(chunk.shape)} of {chunk.dtype} does not continue a stream of "
+            f"{[*kept.shape[:-1], '...']} of {kept.dtype}; start a new stream with state=None"
+        )
 
 
 def check_count(owner: str, count: Count) -> Count:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ._arguments import choice, positive_int, real
+from ._arguments import check_trainable, choice, positive_int, real
 from ._framing import in_a_row, windows
 from ._precision import full_precision
 from ._stage import Framewise
@@ -207,10 +207,7 @@ def _check_initial(initial: str | float | Tensor) -> tuple[str, Tensor]:
 
 
 def _check_trainable(trainable: Collection[str], size: int | None) -> tuple[str, ...]:
-    if isinstance(trainable, str):
-        raise TypeError(f"PCEN: trainable={trainable!r} is a string; give a tuple of names, ({trainable!r},)")
-    for name in trainable:
-        choice("PCEN", "trainable", name, _LEARNABLE)
-    if trainable and size is None:
+    names = check_trainable("PCEN", trainable, _LEARNABLE)
+    if names and size is None:
         raise ValueError("PCEN: trainable parameters are one per bin; give size, the number of bins")
-    return tuple(trainable)
+    return names

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._arguments import choice, positive_int, read_waveform
 from ._constants import DerivedConstants
-from ._framing import Count, check_count, in_a_row, windows
+from ._framing import Count, check_continues, check_count, in_a_row, windows
 from ._precision import full_precision
 from ._stage import FrontEnd
 
@@ -112,11 +112,7 @@ class Resample(DerivedConstants, FrontEnd):
         chunk = read_waveform("Resample", chunk)
         if state is None:
             state = ResampleState(chunk.new_zeros((*chunk.shape[:-1], self._reach - 1)), 0, 0)
-        elif state.samples.shape[:-1] != chunk.shape[:-1] or state.samples.dtype != chunk.dtype:
-            raise ValueError(
-                f"Resample: a chunk {list(chunk.shape)} of {chunk.dtype} does not continue a stream of "
-                f"{[*state.samples.shape[:-1], '...']} of {state.samples.dtype}; start a new stream with state=None"
-            )
+        check_continues("Resample", state.samples, chunk)
         read = state.read + chunk.shape[-1]
         state = state._replace(samples=torch.cat((state.samples, chunk), -1), read=read)
         ahead = read - self.latency

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._arguments import choice, positive_int, read_waveform, real, working_dtype
+from .._arguments import check_trainable, choice, positive_int, read_waveform, real, working_dtype
 from .._constants import DerivedConstants
-from .._framing import Count, check_count, take
+from .._framing import Count, check_continues, check_count, take
 from .._precision import full_precision
 from .._stage import FrontEnd
 from ._basis import exact_basis, librosa_basis
@@ -65,7 +65,7 @@ class ConstantQ(DerivedConstants, FrontEnd):
         self.pad_mode = choice(owner, "pad_mode", pad_mode, ("constant", "reflect"))
         self.output = choice(owner, "output", output, ("magnitude", "power", "complex", "phase"))
         self.mode = choice(owner, "mode", mode, ("exact", "librosa"))
-        self.trainable = _check_trainable(owner, trainable)
+        self.trainable = check_trainable(owner, trainable, ("basis",))
         self._bins = Bins(
             rate,
             real(owner, "fmin", fmin, above=0, unit="Hz"),
@@ -164,7 +164,7 @@ class ConstantQ(DerivedConstants, FrontEnd):
         if state is None:
             octaves = tuple(begin(octave, self._cuts, chunk) for octave in self._octaves)
             state = ConstantQState(octaves, chunk[..., :0].clone(), 0, 0)
-        self._check_state(chunk, state)
+        check_continues(type(self).__name__, state.edge, chunk)
         read = state.read + chunk.shape[-1]
         if self.pad_mode == "reflect":
             edge = torch.cat((state.edge, chunk), -1)
@@ -225,14 +225,6 @@ class ConstantQ(DerivedConstants, FrontEnd):
             raise ValueError(
                 f"{type(self).__name__}: pad_mode='reflect' reflects {self._reach} samples for the lowest bin, so the "
                 f"signal must have at least {self._reach + 1}, not {samples}; use pad_mode='constant'"
-            )
-
-    def _check_state(self, chunk: Tensor, state: ConstantQState) -> None:
-        kept = state.edge
-        if kept.shape[:-1] != chunk.shape[:-1] or kept.dtype != chunk.dtype:
-            raise ValueError(
-                f"{type(self).__name__}: a chunk {list(chunk.shape)} of {chunk.dtype} does not continue a stream of "
-                f"{[*kept.shape[:-1], '...']} of {kept.dtype}; start a new stream with state=None"
             )
 
     def _plan(self) -> list[Octave]:
@@ -363,9 +355,3 @@ def _check_gamma(owner: str, gamma: float | None) -> float | None:
 
 def _check_norm(owner: str, norm: Any) -> float:
     return math.inf if norm == math.inf else real(owner, "norm", norm, above=0)
-
-
-def _check_trainable(owner: str, trainable: Collection[str]) -> tuple[str, ...]:
-    if isinstance(trainable, str):
-        raise TypeError(f"{owner}: trainable={trainable!r} is a string; give a tuple of names, ({trainable!r},)")
-    return tuple(choice(owner, "trainable", name, ("basis",)) for name in trainable)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._arguments import choice, positive_int, read_waveform, real
-from .._framing import Count, check_count
+from .._framing import Count, check_continues, check_count
 from .._precision import full_precision
 from .._stage import FrontEnd
 from ._bands import Bands, bucket, slice_window, tables
@@ -209,11 +209,7 @@ class InvertibleCQT(FrontEnd):
             quiet = chunk.new_zeros((*chunk.shape[:-1], slices.transition // 2))
             none = torch.complex(chunk[..., :0], chunk[..., :0])[..., None, None, :]
             state = SliceStream(quiet, none.expand(*chunk.shape[:-1], 2, self.n_bins, 0), 0, 0, 0)
-        if state.samples.shape[:-1] != chunk.shape[:-1] or state.samples.dtype != chunk.dtype:
-            raise ValueError(
-                f"{_OWNER}: a chunk {list(chunk.shape)} of {chunk.dtype} does not continue a stream of "
-                f"{[*state.samples.shape[:-1], '...']} of {state.samples.dtype}; start a new stream with state=None"
-            )
+        check_continues(_OWNER, state.samples, chunk)
         read = state.read + chunk.shape[-1]
         samples = torch.cat((state.samples, chunk), -1)
         ready = max(0, (samples.shape[-1] - slices.transition) // slices.half)
