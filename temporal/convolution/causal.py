@@ -1,13 +1,13 @@
 """Causal dilated convolution over time, with the protocol's state."""
 
 import math
-import operator
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from temporal.kernels.dilated import ACTIVATIONS, causal_conv
+from temporal.layers._history import autocasts, check_inputs, whole
 
 __all__ = ["CausalConv1d"]
 
@@ -70,11 +70,11 @@ class CausalConv1d(nn.Module):
         activation: str | None = None,
     ):
         super().__init__()
-        self.in_channels = _whole("in_channels", in_channels)
-        self.out_channels = _whole("out_channels", out_channels)
-        self.kernel_size = _whole("kernel_size", kernel_size)
-        self.dilation = _whole("dilation", dilation)
-        self.groups = _whole("groups", groups)
+        self.in_channels = whole("CausalConv1d", "in_channels", in_channels)
+        self.out_channels = whole("CausalConv1d", "out_channels", out_channels)
+        self.kernel_size = whole("CausalConv1d", "kernel_size", kernel_size)
+        self.dilation = whole("CausalConv1d", "dilation", dilation)
+        self.groups = whole("CausalConv1d", "groups", groups)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % groups:
                 raise ValueError(f"CausalConv1d: groups={groups} does not divide {name}={channels}")
@@ -119,11 +119,14 @@ class CausalConv1d(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns (y, state): the output of every step of x, and what the next call needs to go on from there."""
-        self._check(x, state)
+        check_inputs(
+            "CausalConv1d", x, state, self.weight, ("in_channels", self.in_channels), self._past,
+            "(kernel_size - 1) dilation",
+        )  # fmt: skip
         weight: Tensor = self.weight
         bias: Tensor | None = self.bias
         now, history = x, state
-        if _autocast(x, weight):
+        if autocasts(x, weight):
             dtype = torch.get_autocast_dtype(x.device.type)
             now, weight = x.to(dtype), weight.to(dtype)
             bias, history = (None if t is None else t.to(dtype) for t in (bias, state))
@@ -150,46 +153,3 @@ class CausalConv1d(nn.Module):
         if state is None:
             return torch.nn.functional.pad(x, (0, 0, 0, 0, past - steps, 0))
         return torch.cat([state[steps:], x])
-
-    def _check(self, x: Tensor, state: Tensor | None) -> None:
-        if x.ndim != 3 or x.shape[2] != self.in_channels:
-            raise ValueError(
-                f"CausalConv1d: x has shape {list(x.shape)}, expected [steps, batch, in_channels={self.in_channels}]"
-            )
-        if x.dtype != self.weight.dtype and not _autocast(x, self.weight):
-            raise TypeError(
-                f"CausalConv1d: x is {_short(x.dtype)}, the weights are {_short(self.weight.dtype)}: "
-                f"use x.to({self.weight.dtype}), or layer.to(dtype) for another precision"
-            )
-        if state is None:
-            return
-        shape = (self._past, x.shape[1], self.in_channels)
-        if state.shape != shape:
-            raise ValueError(
-                f"CausalConv1d: state has shape {list(state.shape)}, expected {list(shape)}: "
-                "the last (kernel_size - 1) dilation inputs of the same batch"
-            )
-        if state.dtype != x.dtype:
-            raise TypeError(f"CausalConv1d: state is {_short(state.dtype)}, x is {_short(x.dtype)}: they must agree")
-
-
-def _autocast(x: Tensor, weight: Tensor) -> bool:
-    """Whether autocast makes the two agree; it leaves float64 and whole numbers as they are."""
-    castable = (torch.float32, torch.bfloat16, torch.float16)
-    kind = x.device.type
-    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return on and x.dtype in castable and weight.dtype in castable
-
-
-def _whole(name: str, value: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"CausalConv1d: {name}={value!r} is not a whole number") from None
-    if number < 1:
-        raise ValueError(f"CausalConv1d: {name}={number} must be at least 1")
-    return number
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

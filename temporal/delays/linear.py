@@ -1,13 +1,13 @@
 """A linear layer whose synapses, axons or dendrites have delays of their own, in steps, learned with the weights."""
 
 import math
-import operator
 from typing import Self
 
 import torch
 from torch import nn
 
 from temporal.kernels.delayed import KERNELS, PER, delay_kernel, delayed_linear, halves, nearest
+from temporal.layers._history import check_inputs, whole
 
 __all__ = ["DelayedLinear"]
 
@@ -99,13 +99,13 @@ class DelayedLinear(nn.Module):
         learn_delays: bool = True,
     ):
         super().__init__()
-        self.in_features = _whole("in_features", in_features, least=1)
-        self.out_features = _whole("out_features", out_features, least=1)
-        self.max_delay = _whole("max_delay", max_delay, least=0)
+        self.in_features = whole("DelayedLinear", "in_features", in_features, least=1)
+        self.out_features = whole("DelayedLinear", "out_features", out_features, least=1)
+        self.max_delay = whole("DelayedLinear", "max_delay", max_delay, least=0)
         self.per = _one_of("per", per, PER)
         self.kernel = _one_of("kernel", kernel, KERNELS)
-        self.synapses = _whole("synapses", synapses, least=1)
-        self.groups = _whole("groups", groups, least=1)
+        self.synapses = whole("DelayedLinear", "synapses", synapses, least=1)
+        self.groups = whole("DelayedLinear", "groups", groups, least=1)
         if self.synapses > 1 and per != "synapse":
             raise ValueError(f"DelayedLinear: synapses={synapses} need per='synapse', not per={per!r}")
         if self.groups > 255:
@@ -137,7 +137,8 @@ class DelayedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor, state: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns (y, state): the output of every step of x, and what the next call needs to go on from there."""
-        self._check(x, state)
+        features = ("in_features", self.in_features)
+        check_inputs("DelayedLinear", x, state, self.weight, features, self.max_delay, "max_delay")
         if self.training:
             self._project()
         if state is None:
@@ -222,49 +223,8 @@ class DelayedLinear(nn.Module):
                 )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _check(self, x: torch.Tensor, state: torch.Tensor | None) -> None:
-        if x.ndim != 3 or x.shape[2] != self.in_features:
-            raise ValueError(
-                f"DelayedLinear: x has shape {list(x.shape)}, expected [steps, batch, in_features={self.in_features}]"
-            )
-        if x.dtype != self.weight.dtype and not _autocast(x, self.weight):
-            raise TypeError(
-                f"DelayedLinear: x is {_short(x.dtype)}, the weights are {_short(self.weight.dtype)}: "
-                f"use x.to({self.weight.dtype}), or layer.to(dtype) for another precision"
-            )
-        if state is None:
-            return
-        shape = (self.max_delay, x.shape[1], self.in_features)
-        if state.shape != shape:
-            raise ValueError(
-                f"DelayedLinear: state has shape {list(state.shape)}, expected {list(shape)}: "
-                "the last max_delay inputs of the same batch"
-            )
-        if state.dtype != x.dtype:
-            raise TypeError(f"DelayedLinear: state is {_short(state.dtype)}, x is {_short(x.dtype)}: they must agree")
-
-
-def _autocast(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether autocast makes the two agree; it leaves float64 and whole numbers as they are."""
-    castable = (torch.float32, torch.bfloat16, torch.float16)
-    return x.dtype in castable and weight.dtype in castable and torch.is_autocast_enabled(x.device.type)
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"DelayedLinear: {name}={value!r} is not a whole number") from None
-    if number < least:
-        raise ValueError(f"DelayedLinear: {name}={number} must be at least {least}")
-    return number
-
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ValueError(f"DelayedLinear: {name}={value!r} is not one of {', '.join(map(repr, allowed))}")
     return value
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
