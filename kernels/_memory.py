@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["empty", "empty_cache", "workspace"]
+__all__ = ["empty", "empty_cache", "flat", "workspace"]
 
 _WORTH = 1 << 20  # bytes; below, the allocator keeps its pages itself
 _SLACK = 1.25  # how much larger than needed a piece may be
@@ -48,6 +48,13 @@ def empty_cache() -> None:
         _returned.clear()
         _idle.clear()
     _work.clear()
+
+
+def flat(tensor: Tensor) -> np.ndarray:
+    """The elements of a tensor on the CPU as one array, without a copy where they lie side by side."""
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    return (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy().reshape(-1)
 
 
 class workspace:

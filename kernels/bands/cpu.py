@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .._compiled import announced, version
-from .._memory import empty, workspace
+from .._memory import empty, flat, workspace
 from .._threads import share
 from . import _loops
 from ._plan import plan
@@ -37,9 +37,9 @@ def spectrogram(
     """``reference.spectrogram``."""
     items, samples, frames = _shape(wave, window, hop_length, left, right)
     shared = _shared(window, bank, spans, power, log)
-    out, flat = _result((*wave.shape[:-1], shared.rows, frames))
-    if flat.size:
-        arguments = (_flat(wave), samples, hop_length, left, *shared.of_wave, frames, flat)
+    out, elements = _result((*wave.shape[:-1], shared.rows, frames))
+    if elements.size:
+        arguments = (flat(wave), samples, hop_length, left, *shared.of_wave, frames, elements)
         size = 64 * shared.bins + LANES * shared.rows + LANES
         _run(_kernel("forward"), arguments, size, items * -(-frames // LANES), shared.grain)
     return out
@@ -56,7 +56,7 @@ def spectrogram_backward(
     if not frames or not shared.rows:
         return out.zero_()
     if out.numel():
-        arguments = (_flat(grad), _flat(wave), samples, hop_length, left, *shared.of_wave, frames, _flat(out))
+        arguments = (flat(grad), flat(wave), samples, hop_length, left, *shared.of_wave, frames, flat(out))
         size = 96 * shared.bins + 2 * LANES * shared.rows + LANES
         grain = -(-shared.grain * LANES // frames)
         _run(_kernel("backward"), arguments, size, items, grain)
@@ -70,11 +70,11 @@ def bands(spectra: Tensor, bank: Tensor | None, spans: Tensor | None, power: flo
     out = empty((*leading, rows, frames), torch.float32)
     if out.numel():
         arguments = (
-            _flat(torch.view_as_real(spectra)),
+            flat(torch.view_as_real(spectra)),
             bins,
             *_sums(bank, spans, rows, power, log),
             frames,
-            _flat(out),
+            flat(out),
         )
         blocks = out.numel() // (rows * frames) * -(-frames // LANES)
         size = 64 * bins + LANES * rows + LANES
@@ -93,7 +93,7 @@ def bands_backward(
         out.zero_()
     elif out.numel():
         arguments = (
-            _flat(grad), _flat(torch.view_as_real(spectra)), bins, *_sums(bank, spans, rows, power, log), frames, _flat(out)
+            flat(grad), flat(torch.view_as_real(spectra)), bins, *_sums(bank, spans, rows, power, log), frames, flat(out)
         )  # fmt: skip
         blocks = spectra.numel() // (bins * frames) * -(-frames // LANES)
         size = 80 * bins + 2 * LANES * rows + LANES
@@ -129,7 +129,7 @@ def _shared(window: Tensor, bank: Tensor | None, spans: Tensor | None, power: fl
     if shared is None:
         bins = window.shape[0] // 2 + 1
         rows = bins if bank is None else bank.shape[0]
-        of_wave = (_flat(window), *(plan(window.shape[0]) or ()), *_sums(bank, spans, rows, power, log))
+        of_wave = (flat(window), *(plan(window.shape[0]) or ()), *_sums(bank, spans, rows, power, log))
         shared = _Shared(of_wave, rows, bins, max(1, _GRAIN // (LANES * window.shape[0])))
         if all(tensor is None or tensor.is_contiguous() for tensor in (window, bank, spans)):
             if len(_known) >= _MOST_KNOWN:
@@ -155,9 +155,9 @@ def _sums(bank: Tensor | None, spans: Tensor | None, rows: int, power: float, lo
     if bank is None:
         of_bank = (_NO_BANK, _NO_SPANS)
     elif spans is None:
-        of_bank = (_flat(bank), np.tile(np.array([0, bank.shape[1]], np.int32), rows))
+        of_bank = (flat(bank), np.tile(np.array([0, bank.shape[1]], np.int32), rows))
     else:
-        of_bank = (_flat(bank), _flat(spans))
+        of_bank = (flat(bank), flat(spans))
     return *of_bank, rows, int(power), np.float32(0 if log is None else log), log is not None
 
 
@@ -179,13 +179,6 @@ def _result(shape: tuple[int, ...]) -> tuple[Tensor, np.ndarray]:
     size = math.prod(shape)
     if size > _SMALL:
         out = empty(shape, torch.float32)
-        return out, _flat(out)
-    flat = np.empty(size, np.float32)
-    return torch.from_numpy(flat).view(shape), flat
-
-
-def _flat(tensor: Tensor) -> np.ndarray:
-    """A flat array of a tensor's elements, without a copy where it is contiguous."""
-    if tensor.requires_grad:
-        tensor = tensor.detach()
-    return (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy().reshape(-1)
+        return out, flat(out)
+    elements = np.empty(size, np.float32)
+    return torch.from_numpy(elements).view(shape), elements

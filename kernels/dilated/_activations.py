@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import _memory
 from .._compiled import announced, version
 from .._memory import empty
 from .._threads import share
@@ -43,5 +44,5 @@ def kernel(name: str) -> Callable:
 
 
 def flat(tensor: Tensor | None) -> np.ndarray:
-    """A flat array of a tensor's elements, without a copy where it is contiguous."""
-    return _NOTHING if tensor is None else tensor.detach().contiguous().numpy().reshape(-1)
+    """A flat array of a tensor's elements; an empty one for None."""
+    return _NOTHING if tensor is None else _memory.flat(tensor)

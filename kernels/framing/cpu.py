@@ -1,11 +1,10 @@
 """Frames and overlap-add on the CPU: one pass each, compiled by numba, threaded over frames or over signals."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .._compiled import announced
-from .._memory import empty
+from .._memory import empty, flat
 from .._threads import share
 from . import _loops
 
@@ -22,7 +21,7 @@ def frame(wave: Tensor, window: Tensor, hop_length: int, left: int, right: int) 
     frames = max(0, 1 + (left + samples + right - n_fft) // hop_length)
     out = empty((*wave.shape[:-1], frames, n_fft), torch.float32)
     if out.numel():
-        arguments = (_flat(wave), samples, _flat(window), hop_length, left, frames, _flat(out))
+        arguments = (flat(wave), samples, flat(window), hop_length, left, frames, flat(out))
         share(lambda first, stop: _loops.frame(*arguments, first, stop), out.numel() // n_fft, max(1, _GRAIN // n_fft))
     return out
 
@@ -32,7 +31,7 @@ def overlap_add(frames: Tensor, window: Tensor, hop_length: int, left: int, samp
     *leading, count, n_fft = frames.shape
     out = empty((*leading, samples), torch.float32)
     if out.numel():
-        arguments = (_flat(frames), count, _flat(window), hop_length, left, samples, _flat(out))
+        arguments = (flat(frames), count, flat(window), hop_length, left, samples, flat(out))
         items = out.numel() // samples
         share(
             lambda first, stop: _loops.overlap_add(*arguments, first, stop),
@@ -40,7 +39,3 @@ def overlap_add(frames: Tensor, window: Tensor, hop_length: int, left: int, samp
             max(1, _GRAIN // max(1, count * n_fft)),
         )
     return out
-
-
-def _flat(tensor: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(tensor.detach().numpy()).reshape(-1)

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from temporal.kernels.framing import frame
 
-from ._arguments import check_trainable, positive_int, read_waveform
+from ._arguments import check_trainable, read_waveform
 from ._constants import DerivedConstants
 from ._engine import build_basis, convolve, pick_engine
 from ._framing import Count, Framing, FramingState
 from ._precision import full_precision
 from ._stage import FrontEnd
-from ._window import build_window, check_window
+from ._window import build_window, check_sizes, check_window
 
 __all__ = ["SpectralFrontEnd"]
 
@@ -46,15 +46,7 @@ class SpectralFrontEnd(DerivedConstants, FrontEnd):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.n_fft = positive_int(owner, "n_fft", n_fft, "samples")
-        self.win_length = self.n_fft if win_length is None else positive_int(owner, "win_length", win_length, "samples")
-        if self.win_length > self.n_fft:
-            raise ValueError(
-                f"{owner}: win_length={self.win_length} is longer than n_fft={self.n_fft}; give win_length <= n_fft"
-            )
-        if hop_length is None:
-            hop_length = max(1, self.win_length // 4)
-        self.hop_length = positive_int(owner, "hop_length", hop_length, "samples")
+        self.n_fft, self.win_length, self.hop_length = check_sizes(owner, n_fft, win_length, hop_length)
         self.center, self.pad_mode = bool(center), pad_mode
         self._framing = Framing(owner, self.n_fft, self.hop_length, self.center, pad_mode)
         self.latency = self._framing.latency

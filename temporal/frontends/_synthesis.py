@@ -13,7 +13,7 @@ from ._arguments import check_trainable, positive_int
 from ._constants import DerivedConstants
 from ._framing import Count, Framing, check_count
 from ._stage import FrontEnd
-from ._window import build_window, check_window
+from ._window import build_window, check_sizes, check_window
 
 __all__ = ["Synthesis", "SynthesisState", "arguments_of"]
 
@@ -55,14 +55,7 @@ class Synthesis(DerivedConstants, FrontEnd):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.n_fft = positive_int(owner, "n_fft", n_fft, "samples")
-        self.win_length = self.n_fft if win_length is None else positive_int(owner, "win_length", win_length, "samples")
-        if self.win_length > self.n_fft:
-            raise ValueError(
-                f"{owner}: win_length={self.win_length} is longer than n_fft={self.n_fft}; give win_length <= n_fft"
-            )
-        hop_length = max(1, self.win_length // 4) if hop_length is None else hop_length
-        self.hop_length = positive_int(owner, "hop_length", hop_length, "samples")
+        self.n_fft, self.win_length, self.hop_length = check_sizes(owner, n_fft, win_length, hop_length)
         self.center = bool(center)
         self._pad = self.n_fft // 2 if self.center else 0
         self._lead = (self.n_fft - self.win_length) // 2 if self.center else 0  # zeros before the window

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from ._arguments import choice
+from ._arguments import choice, positive_int
 
-__all__ = ["WINDOWS", "build_window", "check_window"]
+__all__ = ["WINDOWS", "build_window", "check_sizes", "check_window"]
 
 # Coefficients a_k of w[n] = sum_k (-1)^k a_k cos(2 pi k n / N): the periodic form, as spectral analysis needs it.
 WINDOWS = {
@@ -17,6 +17,16 @@ WINDOWS = {
     "flattop": (0.21557895, 0.41663158, 0.277263158, 0.083578947, 0.006947368),
     "boxcar": (1.0,),
 }
+
+
+def check_sizes(owner: str, n_fft: int, win_length: int | None, hop_length: int | None) -> tuple[int, int, int]:
+    """n_fft, win_length (by default as long) and hop_length (by default a quarter of that), in samples."""
+    n_fft = positive_int(owner, "n_fft", n_fft, "samples")
+    win_length = n_fft if win_length is None else positive_int(owner, "win_length", win_length, "samples")
+    if win_length > n_fft:
+        raise ValueError(f"{owner}: win_length={win_length} is longer than n_fft={n_fft}; give win_length <= n_fft")
+    hop_length = max(1, win_length // 4) if hop_length is None else hop_length
+    return n_fft, win_length, positive_int(owner, "hop_length", hop_length, "samples")
 
 
 def check_window(owner: str, window: str | Tensor, win_length: int) -> str | Tensor:
