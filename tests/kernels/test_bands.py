@@ -216,6 +216,16 @@ def test_constants_that_change_in_place_and_others_in_their_place():
         assert error(spectrogram(wave, window, bank, 16), 4 * true) < 1e-6
 
 
+def test_the_same_constants_with_another_power_and_logarithm():
+    """What is kept of them from call to call depends on both."""
+    wave, window, bank = torch.rand(300), torch.hann_window(64), torch.rand(5, 33)
+    for power, log in ((2.0, None), (1.0, None), (2.0, 1e-3), (2.0, 1.0), (2.0, None)):
+        found = spectrogram(wave, window, bank, 16, power=power, log=log)
+        with use("reference"):
+            expected = spectrogram(wave, window, bank, 16, power=power, log=log)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 # opcheck itself looks at .grad of the tensors it makes.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_operators_are_well_formed():
