@@ -22,8 +22,8 @@ import torch
 import triton
 from torch import Tensor
 
+from .._launch import WARP, Launch, announce
 from . import _triton
-from ._launch import WARP, Launch, announce
 from .family import Family, Feedback, Rule
 
 __all__ = ["Fused"]
@@ -35,7 +35,7 @@ _REGISTERS = 240  # of 255 a thread, what the estimate below may fill
 _FIXED = 36  # registers for addresses and temporaries
 
 
-announce(_triton.forward_kernel, _triton.backward_kernel)
+announce("the neurons'", _triton.forward_kernel, _triton.backward_kernel)
 
 
 class Fused:

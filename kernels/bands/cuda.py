@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._scan._launch import Launch, announce
+from .._launch import Launch, announce
 
 __all__ = ["bands", "bands_backward", "plan"]
 
@@ -48,7 +48,7 @@ def bands_kernel(
     tl.store(out + (item * bands + band) * frames + t, total, mask=t < frames)
 
 
-announce(bands_kernel)
+announce("the spectrograms'", bands_kernel)
 
 
 def bands(spectra: Tensor, bank: Tensor, spans: Tensor, power: float, log: float | None) -> Tensor:

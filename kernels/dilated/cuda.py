@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._scan._launch import Launch, announce
+from .._launch import Launch, announce
 from . import reference
 from .reference import ACTIVATIONS, BY_RESULT
 
@@ -64,7 +64,7 @@ def depthwise_kernel(
     tl.store(y + to, sums.to(y.dtype.element_ty), mask=mask)
 
 
-announce(depthwise_kernel)
+announce("the convolutions'", depthwise_kernel)
 
 
 def forward(

@@ -18,8 +18,8 @@ from triton.runtime import driver
 
 from temporal.benchmarks import kernels
 from temporal.benchmarks._machine_code import machine_code
+from temporal.kernels._launch import LAUNCH_OPTIONS
 from temporal.kernels._scan import Rule, steps_per_checkpoint
-from temporal.kernels._scan._launch import LAUNCH_OPTIONS
 from temporal.kernels.surrogates import names
 
 ROOT = pathlib.Path(__file__).parents[3]

@@ -10,8 +10,8 @@ from torch import Tensor
 __all__ = ["LAUNCH_OPTIONS", "WARP", "Launch", "announce"]
 
 WARP = 32  # threads
-# One warp a program: no thread waits for another. No fused multiply-add: see ``_triton.py``. All registers there are: some
-# architectures' compilers otherwise spill a few to have more warps.
+# One warp a program: no thread waits for another. No fused multiply-add: see ``_scan/_triton.py``. All registers there are:
+# some architectures' compilers otherwise spill a few to have more warps.
 LAUNCH_OPTIONS = {"num_warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
 
 _TYPES = {
@@ -66,7 +66,8 @@ class Launch(NamedTuple):
 class _Announcer:
     """Says so when a kernel was compiled, not when it came from Triton's cache; once for each kernel."""
 
-    def __init__(self, kernels: tuple[Any, ...], before: Any):
+    def __init__(self, whose: str, kernels: tuple[Any, ...], before: Any):
+        self.whose = whose
         self.unsaid = {kernel.__name__ for kernel in kernels}
         self.before = before  # whoever listened already
 
@@ -74,17 +75,19 @@ class _Announcer:
         name = getattr(src, "name", None)
         if not cache_hit and name in self.unsaid:
             self.unsaid.remove(name)
-            logging.getLogger("temporal").warning("temporal: compiled the neurons' %s for this kind of GPU, once", name)
+            logging.getLogger("temporal").warning(
+                "temporal: compiled %s %s for this kind of GPU, once", self.whose, name
+            )
         if self.before is not None:
             self.before(src=src, cache_hit=cache_hit, **more)
 
 
-def announce(*kernels: Any) -> None:
-    """Tell the user of the seconds that their first compilation takes, where this Triton lets one know."""
+def announce(whose: str, *kernels: Any) -> None:
+    """Tell the user of the seconds that the first compilation of these takes, where this Triton lets one know."""
     from triton import knobs
 
     if hasattr(knobs, "compilation") and hasattr(knobs.compilation, "listener"):
-        knobs.compilation.listener = _Announcer(kernels, knobs.compilation.listener)
+        knobs.compilation.listener = _Announcer(whose, kernels, knobs.compilation.listener)
 
 
 def _parts(argument: Any, *path: int) -> list[tuple[tuple[int, ...], Any]]:
