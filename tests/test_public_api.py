@@ -32,9 +32,9 @@ PUBLIC = {
     """,
     "temporal.kernels": "empty_cache use",
     "temporal.layers": """
-        BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
+        BatchNorm Dropout LastStep MaxOverTime MeanOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
     """,
-    "temporal.models": "DelayedLIF Mel ModelSpec deploy load read_spec save",
+    "temporal.models": "DelayedLIF GRU Mel ModelSpec deploy load read_spec save",
     "temporal.neurons": "ALIF AdLIF CubaLIF IF LI LIF ParametricLIF Recurrent functional",
     "temporal.neurons.functional": "adlif alif cuba_lif li lif",
     "temporal.streaming": "Decision Event Runner Stream stream_file",
