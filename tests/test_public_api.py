@@ -31,6 +31,7 @@ PUBLIC = {
         Resample RunningNormalize STFT SincConv SpecAugment UtteranceNormalize VQT
     """,
     "temporal.kernels": "empty_cache use",
+    "temporal.interop": "from_dcls from_snn_delays",
     "temporal.layers": """
         BatchNorm Dropout LastStep MaxOverTime MeanOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
     """,
