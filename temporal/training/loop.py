@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 from temporal.datasets import BucketSampler
 from temporal.models import save
 
+from ._board import Board
 from ._checkpoint import Position, restore_checkpoint, save_checkpoint
 from ._fields import differences
 from ._step import (
@@ -36,9 +37,11 @@ from ._step import (
 )
 from .data import AnyBatch, batches, fingerprints, gather, open_part
 from .evaluation import predict
+from .health import Health, not_finite
 from .progress import Progress
 from .recipe import Recipe
 from .run import Run, write_json, write_lines
+from .sessions import note_session
 
 __all__ = ["Interrupted", "train"]
 
@@ -103,6 +106,7 @@ class _Training:
         self.spec = spec_of(recipe, self.data)
         torch.manual_seed(seed_of(recipe.seed, "weights"))
         self.model = self.spec.build()
+        self.health = Health(self.model, recipe, self.data)  # now: it notes the delays as they were drawn
         self.sampler = BucketSampler(self.data.durations, recipe.batch_size, seed=recipe.seed)
         self.total_steps = recipe.epochs * len(self.sampler)
         self.position = Position()
@@ -120,6 +124,7 @@ class _Training:
             self.rows = restore_checkpoint(
                 run.checkpoint_file, self.model, optimizer, self.learning_rate, self.position
             )
+            self.health.resume(run, self.position.epoch)
         else:
             fit_normalisation(self.model, batches(self.data, 64))
         self.step, self.optimizer = self.fabric.setup(TrainingStep(self.model, recipe, self.data), optimizer)
@@ -133,6 +138,9 @@ class _Training:
 
     def fit(self) -> None:
         """Train from where the run stands to its last epoch."""
+        if self.position.epoch < self.recipe.epochs:
+            note_session(self.run, self.fabric.device, self.position.epoch)
+            self.board = Board(self.run.folder, self.rows, self.health.lines, self.progress.say)
         parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         self.progress.say(
             f"{len(self.data)} recordings to train on, {len(self.validation or ())} to watch, "
@@ -151,7 +159,8 @@ class _Training:
         with self.progress.evaluating() as done:
             result = predict(self.model, self.test, progress=done)
         draw(self.run, self.model, self.rows, result, self.test)
-        write_json(self.run.result_file, {"split": self.data.by, "epochs": self.recipe.epochs} | result.to_dict())
+        about = {"split": self.data.by, "epochs": self.recipe.epochs, "trained_speakers": _known(self.data.speakers)}
+        write_json(self.run.result_file, about | result.to_dict())
         for message in result.messages:
             self.progress.say(f"test recordings: {message}")
         self.progress.say(f"test {result}")
@@ -169,10 +178,7 @@ class _Training:
             torch.manual_seed(seed_of(self.recipe.seed, "step", step))  # dropout
             loss, right = self.step(batch, here.epoch)
             if not math.isfinite(loss.item()):
-                raise FloatingPointError(
-                    f"the loss is {loss.item()} at step {step + 1}: the run stays as the last epoch left it; a smaller "
-                    "--optimizer.lr or --optimizer.lr_delay often helps"
-                )
+                self._lost(loss.item(), step, batch)
             self.optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(loss)
             self.optimizer.step()
@@ -193,9 +199,13 @@ class _Training:
             row |= {"sigma": width, "rounded": width == 0}
         row |= self._validate() | {"seconds": round(time.monotonic() - started, 3)}
         self.rows.append(row)
+        found = self.health.check(self.rows)
         here.next_epoch()
         self._save()
+        self.board.write(row, self.health.lines[-1])
         self.progress.epoch(row)
+        for finding in found:
+            self.progress.say(f"health: {finding}")
         if self.stop and here.epoch < self.recipe.epochs:
             self._interrupt()
 
@@ -216,7 +226,20 @@ class _Training:
         total = len(self.validation)
         return {"validation_loss": loss / total, "validation_accuracy": right / total}
 
+    def _lost(self, loss: float, step: int, batch: AnyBatch) -> None:
+        """End the run where its loss is not finite, saying which tensor was the first."""
+
+        def again() -> None:
+            torch.manual_seed(seed_of(self.recipe.seed, "step", step))
+            self.step(batch, self.position.epoch)
+
+        finding = not_finite(self.model, loss, step + 1, again, self.recipe)
+        self.health.lost(self.position.epoch + 1, finding)
+        self.health.save(self.run)
+        raise FloatingPointError(f"{finding}; the run stays as the last epoch left it")
+
     def _save(self) -> None:
+        self.health.save(self.run)  # before the checkpoint: it may say more than that, never less
         save_checkpoint(
             self.run.checkpoint_file, self.model, self.optimizer, self.learning_rate, self.position, self.rows
         )
@@ -233,6 +256,10 @@ class _Training:
     def _has_validation(self) -> bool:
         data = self.recipe.data
         return data.path is None or data.validation != 0
+
+
+def _known(speakers: Sequence[str]) -> list[str]:
+    return sorted(set(speakers) - {""})
 
 
 def _fresh(recipe: Recipe, out: str | os.PathLike | None) -> Run:

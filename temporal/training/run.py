@@ -30,6 +30,9 @@ class Run:
     ``checkpoint.pt``         what ``--resume`` continues from
     ``training_files.json``   fingerprints of the recordings that were trained on
     ``result.json``           the test result, written once, at the end
+    ``health.jsonl``          one JSON object an epoch: firing rates, delays, what ails the training
+    ``sessions.json``         versions, device and threads of each call that trained
+    ``events.out.tfevents.*`` the metrics once more, for TensorBoard
     ``*.png``                 learning curve, confusion matrix, raster of one recording
     ========================= ===========================================================
 
@@ -74,6 +77,14 @@ class Run:
     @property
     def weights_file(self) -> Path:
         return self.folder / "model.safetensors"
+
+    @property
+    def health_file(self) -> Path:
+        return self.folder / "health.jsonl"
+
+    @property
+    def sessions_file(self) -> Path:
+        return self.folder / "sessions.json"
 
     def recipe(self) -> Recipe:
         """The recipe that the run was trained with."""
