@@ -15,7 +15,10 @@ PUBLIC = {
         BatchNorm Dropout Model Sequential TimeDistributed analysis benchmarks convolution datasets delays frontends kernels
         layers load models neurons streaming to_steps training
     """,
-    "temporal.analysis": "confusion_matrix learning_curve raster record_spikes save",
+    "temporal.analysis": """
+        Activity DelayCounts LayerActivity SynapseActivity confusion_matrix count_delays delay_histograms learning_curve
+        measure_activity raster record_spikes save
+    """,
     "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
     "temporal.datasets": """
         Audio AudioError AudioFolder AudioHeader BackgroundNoise BandMask Batch Binning Blend BucketSampler

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from temporal._failpoints import failpoint
 from temporal.datasets import BucketSampler
 from temporal.models import save
 
+from ._board import Board
 from ._checkpoint import Position, restore_checkpoint, save_checkpoint
 from ._fields import differences
 from ._step import (
@@ -38,9 +39,11 @@ from ._step import (
 )
 from .data import AnyBatch, batches, fingerprints, gather, open_part
 from .evaluation import predict
+from .health import Health, not_finite
 from .progress import Progress
 from .recipe import Recipe
 from .run import Run, alone, is_blank, write_json, write_lines
+from .sessions import note_session
 
 __all__ = ["Interrupted", "train"]
 
@@ -126,6 +129,7 @@ class _Training:
         self.spec = spec_of(recipe, self.data)
         torch.manual_seed(seed_of(recipe.seed, "weights"))
         self.model = self.spec.build()
+        self.health = Health(self.model, recipe, self.data)  # now: it notes the delays as they were drawn
         self.sampler = BucketSampler(self.data.durations, recipe.batch_size, seed=recipe.seed)
         self.total_steps = recipe.epochs * len(self.sampler)
         self.position = Position()
@@ -144,6 +148,8 @@ class _Training:
         if rows is None:
             self._check_that_nothing_is_lost()
             fit_normalisation(self.model, batches(self.data, 64))
+        else:
+            self.health.resume(run, self.position.epoch)
         self.rows = rows or []
         self.step, self.optimizer = self.fabric.setup(TrainingStep(self.model, recipe, self.data), optimizer)
         self.delays = delay_schedule(recipe, self.model)
@@ -179,6 +185,9 @@ class _Training:
 
     def fit(self) -> None:
         """Train from where the run stands to its last epoch."""
+        if self.position.epoch < self.recipe.epochs:
+            note_session(self.run, self.fabric.device, self.position.epoch)
+            self.board = Board(self.run.folder, self.rows, self.health.lines, self.progress.say)
         parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         self.progress.say(
             f"{len(self.data)} recordings to train on, {len(self.validation or ())} to watch, "
@@ -196,7 +205,8 @@ class _Training:
             result = predict(self.model, self.test, progress=done)
         failpoint("evaluated")
         if not self.run.has_result():
-            write_json(self.run.result_file, {"split": self.data.by, "epochs": self.recipe.epochs} | result.to_dict())
+            about = {"split": self.data.by, "epochs": self.recipe.epochs, "trained_speakers": _known(self.data.speakers)}
+            write_json(self.run.result_file, about | result.to_dict())
         draw(self.run, self.model, self.rows, result, self.test)
         for message in result.messages:
             self.progress.say(f"test recordings: {message}")
@@ -216,10 +226,7 @@ class _Training:
             failpoint("step")
             loss, right = self.step(batch, here.epoch)
             if not math.isfinite(loss.item()):
-                raise FloatingPointError(
-                    f"the loss is {loss.item()} at step {step + 1}: the run stays as the last epoch left it; a smaller "
-                    "--optimizer.lr or --optimizer.lr_delay often helps"
-                )
+                self._lost(loss.item(), step, batch)
             self.optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(loss)
             failpoint("backward")
@@ -248,9 +255,13 @@ class _Training:
         row |= self._validate() | {"seconds": round(time.monotonic() - started, 3)}
         failpoint("validated")
         self.rows.append(row)
+        found = self.health.check(self.rows)
         here.next_epoch()
         self._save()
+        self.board.write(row, self.health.lines[-1])
         self.progress.epoch(row)
+        for finding in found:
+            self.progress.say(f"health: {finding}")
         if self.stop and here.epoch < self.recipe.epochs:
             self._interrupt()
 
@@ -271,9 +282,22 @@ class _Training:
         total = len(self.validation)
         return {"validation_loss": loss / total, "validation_accuracy": right / total}
 
+    def _lost(self, loss: float, step: int, batch: AnyBatch) -> None:
+        """End the run where its loss is not finite, saying which tensor was the first."""
+
+        def again() -> None:
+            torch.manual_seed(seed_of(self.recipe.seed, "step", step))
+            self.step(batch, self.position.epoch)
+
+        finding = not_finite(self.model, loss, step + 1, again, self.recipe)
+        self.health.lost(self.position.epoch + 1, finding)
+        self.health.save(self.run)
+        raise FloatingPointError(f"{finding}; the run stays as the last epoch left it")
+
     def _save(self) -> None:
         """Write a checkpoint and, after an epoch, weights and metrics. If there is no room, the run goes on without."""
         try:
+            self.health.save(self.run)  # before the checkpoint: it may say more than that, never less
             parts = (self.model, self.optimizer, self.learning_rate, self.position, self.rows)
             save_checkpoint(self.run, self.recipe, *parts)
             if self.position.batch == 0:
@@ -309,6 +333,10 @@ class _Training:
     def _has_validation(self) -> bool:
         data = self.recipe.data
         return data.path is None or data.validation != 0
+
+
+def _known(speakers: Sequence[str]) -> list[str]:
+    return sorted(set(speakers) - {""})
 
 
 def _fresh(recipe: Recipe, out: str | os.PathLike | None) -> Run:
