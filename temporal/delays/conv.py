@@ -18,13 +18,13 @@ class DelayedConv1d(nn.Module):
 
     y[t,o,p] = sum over i and k of w[o,i,k] * x[t - d[o,i,k], i, p stride + k dilation - padding]   (+ b[o])
 
-    What `nn.Conv1d` is to `nn.Linear`, this is to :class:`DelayedLinear`: the same synapses at every position, with delays of
-    their own in the time in which the signal arrives. Positions are an axis along which a pattern may move, such as the bands
-    of a spectrum, the channels of a cochlea or the taxels of a whisker; positions beyond the ends are silent.
+    What `nn.Conv1d` is to `nn.Linear`, this is to :class:`DelayedLinear`: the same synapses at every position, with delays
+    of their own in the time in which the signal arrives. Positions are an axis along which a pattern may move, such as the
+    bands of a spectrum, the channels of a cochlea or the taxels of a whisker; positions beyond the ends are silent.
 
-    The synapses are those of a `DelayedLinear` with I = in_channels * kernel_size inputs, `layer.delayed`, which holds their
-    weights, delays and width: an optimiser, `DelaySchedule` and `temporal.models.deploy` find them there. An input of it is a
-    channel at a place of the kernel; so per="axon" is a delay for each of these, d[i,k].
+    The synapses are those of a `DelayedLinear` with I = in_channels * kernel_size inputs, `layer.delayed`, which holds
+    their weights, delays and width: an optimiser, `DelaySchedule` and `temporal.models.deploy` find them there. An input
+    of it is a channel at a place of the kernel; so per="axon" is a delay for each of these, d[i,k].
 
     Args:
         in_channels: number of channels I, >= 1.
@@ -58,8 +58,9 @@ class DelayedConv1d(nn.Module):
 
     References:
         Hammouamri, Khalfaoui-Hassani, Masquelier, "Learning delays in spiking neural networks using dilated
-        convolutions with learnable spacings", ICLR 2024, for one position. With kernel_size=1 values and gradients equal those
-        of dcls 0.1.1, `Dcls2dK1d(version="gauss")` over (time, positions), as those of `DelayedLinear` equal `Dcls1d`'s.
+        convolutions with learnable spacings", ICLR 2024, for one position. With kernel_size=1 values and gradients equal
+        those of dcls 0.1.1, `Dcls2dK1d(version="gauss")` over (time, positions), as those of `DelayedLinear` equal
+        `Dcls1d`'s.
 
     Example:
         >>> layer = DelayedConv1d(1, 16, kernel_size=5, max_delay=24, stride=2, padding=2)
@@ -174,10 +175,10 @@ class DelayedConv1d(nn.Module):
                 f"DelayedConv1d: x has shape {list(x.shape)}, expected [steps, batch, in_channels={self.in_channels}, "
                 "positions]"
             )
-        if x.shape[3] + sum(self.padding) < self._span:
+        padded = x.shape[3] + sum(self.padding)
+        if padded < self._span:
             raise ValueError(
-                f"DelayedConv1d: x has {x.shape[3]} positions, {x.shape[3] + sum(self.padding)} with the padding; the kernel "
-                f"spans {self._span}"
+                f"DelayedConv1d: x has {x.shape[3]} positions, {padded} with the padding; the kernel spans {self._span}"
             )
 
     def _windows(self, history: Tensor) -> tuple[Tensor, int]:

@@ -1,4 +1,4 @@
-"""DelayedConv1d: a 2-D convolution over time and positions with its effective kernel, and what it shares with DelayedLinear."""
+"""DelayedConv1d: a 2-D convolution over time and positions with its effective kernel; what it has of DelayedLinear."""
 
 import copy
 
