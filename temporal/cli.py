@@ -51,6 +51,7 @@ def train(
     temporal train digits --data recordings --split speaker=anna
     temporal train shd --data shd --dry-run
     temporal train digits --resume --out runs/digits-20261124-101500
+    torchrun --nproc-per-node 2 -m temporal train digits
 
     Args:
         recipe: a name (see `temporal recipes`), or a .toml or .py file.
@@ -76,13 +77,17 @@ def train(
         out, chosen = _to_resume(chosen, out, changes)
     else:
         chosen = chosen.override(changes)
+    from temporal.training._ranks import is_first
+
     if dry_run:
-        return _show_plan(chosen, device, json)
+        return _show_plan(chosen, device, json) if is_first() else None
 
     from temporal.training import Progress
     from temporal.training import train as run_training
 
     run = run_training(chosen, out, resume=resume, device=device, progress=Progress())
+    if not is_first():  # of several processes under torchrun
+        return
     result = run.result() or {}
     if json:
         print(_json.dumps({"run": str(run.folder)} | result, ensure_ascii=False))

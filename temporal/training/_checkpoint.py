@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ._ranks import Ranks
 from .run import write_atomically
 
 FORMAT = 1
@@ -87,3 +88,18 @@ def restore_checkpoint(
     for name, value in stored["position"].items():
         setattr(position, name, value)
     return stored["rows"]
+
+
+def share_checkpoint(
+    ranks: Ranks, model: nn.Module, optimizer: Any, schedule: Any, position: Position, rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Put all processes where the first one stands, which alone needs to see the file; returns its metrics."""
+    if ranks.size == 1:
+        return rows
+    parts = (model, optimizer, schedule)
+    states, place, rows = ranks.from_first(lambda: ([part.state_dict() for part in parts], vars(position), rows))
+    if not ranks.first:
+        for part, state in zip(parts, states, strict=True):
+            part.load_state_dict(state)
+        vars(position).update(place)
+    return rows
