@@ -13,12 +13,13 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 __all__ = ["Ranks", "Share", "World", "accelerator_of", "is_first", "whole_batch", "world_of"]
 
 # Between two moments at which all meet lies at most the reading of all training recordings, or the last evaluation.
 _PATIENCE = datetime.timedelta(hours=2)
+_TIME_TO_SPEAK = 2.0  # seconds
 
 
 class World(NamedTuple):
@@ -165,23 +166,34 @@ class Ranks:
         if self.first:
             self.meet()
 
-    def leave(self, status: int) -> NoReturn:
-        """End a process that has nothing to say of what all of them raise; the first says it.
+    @contextlib.contextmanager
+    def failing_as_one(self, shared: Mapping[type[BaseException], int]) -> Iterator[None]:
+        """Around a training: what all processes raise is said by the first alone, what one raises ends all.
 
-        ``torchrun`` ends all processes as soon as one has failed, so the first is given time to speak.
+        Args:
+            shared: what is raised at all of them or at none, and the status with which the others end then.
         """
-        time.sleep(2.0)
-        raise SystemExit(status)
+        try:
+            yield
+        except tuple(shared) as error:
+            if self.first:
+                raise
+            # torchrun ends all processes as soon as one has failed, so the first is given time to speak.
+            time.sleep(_TIME_TO_SPEAK)
+            raise SystemExit(shared[type(error)]) from None
+        except RuntimeError as error:
+            if self._is_lost(error):
+                raise ConnectionError(f"process {self.rank}: another process of this training has stopped") from None
+            raise
 
-    def lost(self, error: BaseException) -> bool:
+    def _is_lost(self, error: RuntimeError) -> bool:
         """Whether an error means that another process is gone."""
-        if self.size == 1 or not isinstance(error, RuntimeError):
+        if self.size == 1:
             return False
         import torch
 
         signs = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "socket")
-        known = isinstance(error, torch.distributed.DistError)
-        return known or any(sign in str(error).lower() for sign in signs)
+        return isinstance(error, torch.distributed.DistError) or any(sign in str(error).lower() for sign in signs)
 
 
 def accelerator_of(device: str) -> str:

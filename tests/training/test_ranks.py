@@ -30,7 +30,7 @@ def together(size, task, *arguments):
         there.close()
         ends.append((process, here))
     answers = []
-    for process, here in ends:
+    for _, here in ends:
         try:
             answers.append(here.recv() if here.poll(120) else ("hangs", ""))
         except EOFError:
@@ -57,7 +57,7 @@ def _child(pipe, rank, size, port, task, arguments):
 
 
 def in_double():
-    """Training in float64, in which one process and several differ by 1e-13, and no spike is flipped by the order of sums."""
+    """Train in float64: one process and several differ by 1e-13 there, and the order of sums flips no spike."""
     fit, gather, batches = loop.fit_normalisation, loop.gather, loop.batches
 
     def widened(batch):
@@ -103,7 +103,7 @@ def varied(small):
 
 
 def test_after_20_steps_two_processes_have_the_weights_of_one(varied, tmp_path):
-    """With dropout, every augmentation, batch norm over ragged lengths, delays on their walls, and rounded ones at the end."""
+    """With dropout, every augmentation, batch norm over ragged lengths, delays on walls, and rounded ones at the end."""
     (one,) = together(1, train_in_double, varied, tmp_path / "one")
     two = together(2, train_in_double, varied, tmp_path / "two")
     assert [one[0], *(status for status, _ in two)] == ["done"] * 3, [one, two]
