@@ -104,7 +104,7 @@ def recipes(*, json: Flag = False) -> None:
         print(_json.dumps({name: recipe.to_dict() for name, (_, recipe) in named().items()}))
         return
     for name, (about, _) in named().items():
-        print(f"{name:10} {about}")
+        print(f"{name:14} {about}")
 
 
 def _pairs(tokens: tuple[str, ...]) -> dict[str, str]:
