@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from temporal._files import write_atomically
-from temporal.models.specs import FRONTENDS, NETWORKS, READOUTS, DelayedLIF, Mel, known, part_to_dict
+from temporal.models.networks import DelayedLIF
+from temporal.models.specs import FRONTENDS, NETWORKS, READOUTS, Mel, known, part_to_dict
 
 from ._fields import flat, override, plain
 from .spikes import SpikeAugment, Spikes
@@ -128,7 +129,7 @@ class Recipe:
         frontend, network: specifications of :mod:`temporal.models`; ``network`` may be a dataclass of one's own with
             ``build(inputs, classes)``.
         spikes: how recordings that are spikes become steps; the front end is ``None`` then. ``None`` for sound.
-        readout: "sum-softmax", "last-step" or "max-over-time".
+        readout: "sum-softmax", "last-step", "max-over-time" or "mean-over-time".
         tail: zero steps appended to every recording.
         epochs: passes over the training recordings, fixed beforehand: the last epoch's model is the result.
         batch_size: recordings an update.

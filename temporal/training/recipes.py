@@ -6,7 +6,8 @@ import importlib.util
 import traceback
 from pathlib import Path
 
-from temporal.models.specs import DelayedLIF, Mel, known
+from temporal.models.networks import DelayedLIF
+from temporal.models.specs import Mel, known
 
 from .recipe import Augment, Data, Delays, Optimizer, Recipe
 from .spikes import SpikeAugment, Spikes

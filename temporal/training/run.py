@@ -37,6 +37,9 @@ class Run:
     ``previous_checkpoint.pt`` the one before, should that be damaged
     ``training_files.json``    fingerprints of the recordings that were trained on
     ``result.json``            the test result, written once, at the end
+    ``health.jsonl``           one JSON object an epoch: firing rates, delays, what ails the training
+    ``sessions.json``          versions, device and threads of each call that trained
+    ``events.out.tfevents.*``  the metrics once more, for TensorBoard
     ``*.png``                  learning curve, confusion matrix, raster of one recording
     ``.lock``                  held by the process that trains
     ========================== ===========================================================
@@ -92,6 +95,14 @@ class Run:
     @property
     def weights_file(self) -> Path:
         return self.folder / "model.safetensors"
+
+    @property
+    def health_file(self) -> Path:
+        return self.folder / "health.jsonl"
+
+    @property
+    def sessions_file(self) -> Path:
+        return self.folder / "sessions.json"
 
     def recipe(self) -> Recipe:
         """The recipe that the run was trained with."""

@@ -30,7 +30,9 @@ def test_a_run_learns_and_leaves_everything(trained, small):
     assert trained.result()["accuracy"] >= 0.9
     assert trained.result()["total"] == 30
     names = {path.name for path in trained.folder.iterdir()}
-    assert names == {
+    boards = {name for name in names if name.startswith("events.out.tfevents.")}
+    assert len(boards) == 1
+    assert names - boards == {
         "recipe.toml",
         "model.safetensors",
         "metrics.jsonl",
@@ -39,6 +41,8 @@ def test_a_run_learns_and_leaves_everything(trained, small):
         ".lock",
         "training_files.json",
         "result.json",
+        "health.jsonl",
+        "sessions.json",
         "learning_curve.png",
         "confusion_matrix.png",
         "raster.png",
