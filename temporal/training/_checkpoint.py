@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -82,7 +82,14 @@ def save_checkpoint(
         "position": dataclasses.asdict(position),
         "rows": rows,
     }
-    write_atomically(run.checkpoint_file, lambda file: torch.save(stored, file), keep=run.previous_checkpoint_file)
+
+    def write(file: IO[bytes]) -> None:
+        careful = _Careful(file)
+        torch.save(stored, careful)  # type: ignore[arg-type]
+        if careful.error is not None:
+            raise careful.error
+
+    write_atomically(run.checkpoint_file, write, keep=run.previous_checkpoint_file)
 
 
 def restore_checkpoint(
@@ -158,6 +165,25 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
             f"format {FORMAT}: continue with the version that began the run, or begin a new one"
         )
     return stored
+
+
+class _Careful:
+    """A file that keeps the first error to itself: torch's writer would raise one of its own, which says nothing of it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            if self.error is None:
+                self.file.write(data)
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        pass
 
 
 def _newest(run: Run, say: Callable[[str], None]) -> tuple[Path | None, dict[str, Any] | None]:

@@ -264,6 +264,7 @@ class Recipe:
         A network that is not one of ours stays a dict.
         """
         stored = {key: dict(value) if isinstance(value, dict) else value for key, value in stored.items()}
+        _check_tables(stored)
         if start is None:
             if "name" not in stored:
                 raise ValueError('a recipe needs a name, or base = "NAME" of the recipe that it changes')
@@ -311,6 +312,16 @@ class Recipe:
 
         content = tomli_w.dumps(self.to_dict()).encode()
         write_atomically(Path(file), lambda opened: opened.write(content))
+
+
+def _check_tables(stored: dict[str, Any]) -> None:
+    """The parts of a recipe are tables, and say by name of which kind they are."""
+    for name in ("data", "frontend", "spikes", "network", "augment", "delays", "optimizer"):
+        part = stored.get(name, {})
+        if not isinstance(part, dict):
+            raise ValueError(f"{name} = {part!r}: a table is right, [{name}] with its options below")
+        if not isinstance(part.get("kind", ""), str):
+            raise ValueError(f"{name}.kind = {part['kind']!r}: a name is right")
 
 
 def _validation(data: Data) -> tuple[bool, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import traceback
 from pathlib import Path
 
 from temporal.models.networks import DelayedLIF
@@ -184,8 +185,23 @@ def _from_python(file: Path) -> Recipe:
     if spec is None or spec.loader is None:
         raise ValueError(f"{file}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a program may raise; which line of it did is what its author needs
+        raise ValueError(f"{file}{_line_of(error, file)}: {type(error).__name__}: {error}") from error
     found = getattr(module, "recipe", None)
     if not isinstance(found, Recipe):
         raise ValueError(f"{file}: defines no Recipe called 'recipe'")
     return found
+
+
+def _line_of(error: Exception, file: Path) -> str:
+    """Which line of the file was run last when an error came up, as a message names it."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).resolve() == file.resolve()
+    ]
+    if isinstance(error, SyntaxError):
+        lines.append(error.lineno)
+    return f", line {lines[-1]}" if lines else ""
