@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -125,9 +124,7 @@ def evaluate(
     part = "all" if data is not None and split is None else "test"
     dataset = open_part(dataclasses.replace(recipe, data=data_spec), part, labels=model.labels)
     result = predict(model, dataset, progress=progress)
-    seen = _trained_on(run, dataset)
-    if seen:
-        result.messages.append(f"{seen} of {len(dataset)} recordings were trained on")
+    result.messages.extend(_trained_on(run, dataset))
     return result
 
 
@@ -163,8 +160,11 @@ def predict(
     )
 
 
-def _trained_on(run: Run, dataset: AnyData) -> int:
-    if not run.training_files.is_file():
-        return 0
-    trained = json.loads(run.training_files.read_text(encoding="utf-8"))
-    return len(fingerprints(dataset).keys() & trained.keys())
+def _trained_on(run: Run, dataset: AnyData) -> list[str]:
+    """What a reader should know of recordings that the run has seen."""
+    try:
+        trained = run.trained_on()
+    except FileNotFoundError:
+        return [f"{run.training_files} is not there, so nobody can say which recordings were trained on"]
+    seen = len(fingerprints(dataset).keys() & trained.keys())
+    return [f"{seen} of {len(dataset)} recordings were trained on"] if seen else []

@@ -1,12 +1,13 @@
 """Training a recipe: one loop, every random number drawn from (seed, step or epoch, recording).
 
-Nothing in a run depends on what was drawn before, so a run that was stopped anywhere between two steps and resumed gives
-the same bits as one that was not.
+Nothing in a run depends on what was drawn before, so a run that was killed anywhere and continued from a checkpoint, which
+lies between two steps, gives the same bits as one that was not.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from temporal._failpoints import failpoint
 from temporal.datasets import BucketSampler
 from temporal.models import save
 
@@ -40,14 +42,17 @@ from .evaluation import predict
 from .health import Health, not_finite
 from .progress import Progress
 from .recipe import Recipe
-from .run import Run, write_json, write_lines
+from .run import Run, alone, is_blank, write_json, write_lines
 from .sessions import note_session
 
 __all__ = ["Interrupted", "train"]
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C between two steps; the run folder holds everything to resume from."""
+    """Training was stopped by Ctrl-C or SIGTERM between two steps; the run folder holds everything to resume from."""
 
 
 def train(
@@ -56,6 +61,7 @@ def train(
     *,
     resume: bool = False,
     device: str = "auto",
+    checkpoint_every: float = 300.0,
     progress: Progress | None = None,
 ) -> Run:
     """Train a recipe into a run folder, evaluate it once on its test part, and draw its pictures.
@@ -63,36 +69,53 @@ def train(
     Args:
         recipe: what to train.
         out: the run folder; ``None`` is a new ``runs/NAME-DATE-TIME``.
-        resume: continue the run in ``out``, which must have been started with this recipe.
+        resume: continue the run in ``out``, which must have been started with this recipe. On a CPU it comes to the same
+            bits as if it had never been stopped, wherever it was. A finished run stays as it is.
         device: "auto", "cpu" or "cuda".
+        checkpoint_every: seconds, 0 or more, after which a checkpoint is written within an epoch; there is one after each
+            epoch besides. Changes nothing in the result.
         progress: where progress is shown; ``None`` shows nothing.
     Returns:
         The run. ``run.result()`` is the test result, ``run.model()`` the trained model.
     Raises:
         FileExistsError: ``out`` exists and ``resume`` is not set.
         FileNotFoundError: nothing to resume, or no recordings there.
-        ValueError: a run of another recipe; recordings that cannot be split or read.
+        BlockingIOError: another process trains in ``out``.
+        ValueError: a run of another recipe or version, a damaged checkpoint; recordings that cannot be split or read, or
+            that are not those with which the run began.
+        OSError: the run cannot be written. A full disk ends a run only if it is still full after the last epoch.
         FloatingPointError: a loss that is not finite.
-        Interrupted: Ctrl-C; resume later.
+        Interrupted: Ctrl-C or SIGTERM; resume later.
     """
     progress = progress or Progress.silent()
+    if not checkpoint_every >= 0:
+        raise ValueError(f"train: checkpoint_every={checkpoint_every}; 0 or more seconds is right")
     run = _resumed(recipe, out) if resume else _fresh(recipe, out)
-    training = _Training(run, recipe, device, progress)
-    if not resume:
-        training.begin()
-    progress.say(f"run folder: {run.folder}")
-    training.fit()
-    training.finish()
+    if resume and run.is_finished():
+        progress.say(f"run folder: {run.folder}: finished already, nothing is left to train")
+        return run
+    with contextlib.ExitStack() as held:
+        begun = resume and run.recipe_file.is_file()
+        if begun:
+            held.enter_context(alone(run.folder))
+        training = _Training(run, recipe, device, progress, checkpoint_every)
+        if not begun:
+            training.begin(held)
+        progress.say(f"run folder: {run.folder}")
+        training.settle()
+        training.fit()
+        training.finish()
     return run
 
 
 class _Training:
     """Everything that lives while a run trains."""
 
-    def __init__(self, run: Run, recipe: Recipe, device: str, progress: Progress) -> None:
+    def __init__(self, run: Run, recipe: Recipe, device: str, progress: Progress, checkpoint_every: float) -> None:
         from lightning.fabric import Fabric
 
         self.run, self.recipe, self.progress = run, recipe, progress
+        self.checkpoint_every, self.saved = checkpoint_every, time.monotonic()
         self.fabric = Fabric(accelerator=accelerator_of(device), devices=1)
         self.data = open_part(recipe, "train")
         self.validation = open_part(recipe, "validation", self.data.labels) if self._has_validation() else None
@@ -120,21 +143,44 @@ class _Training:
             pct_start=recipe.optimizer.warmup,
             cycle_momentum=False,
         )
-        if run.checkpoint_file.is_file():
-            self.rows = restore_checkpoint(
-                run.checkpoint_file, self.model, optimizer, self.learning_rate, self.position
-            )
-            self.health.resume(run, self.position.epoch)
-        else:
+        parts = (self.model, optimizer, self.learning_rate, self.position)
+        rows = restore_checkpoint(run, recipe, *parts, say=progress.say)
+        self.health.resume(run, self.position.epoch)
+        if rows is None:
+            self._check_that_nothing_is_lost()
             fit_normalisation(self.model, batches(self.data, 64))
+        self.rows = rows or []
         self.step, self.optimizer = self.fabric.setup(TrainingStep(self.model, recipe, self.data), optimizer)
         self.delays = delay_schedule(recipe, self.model)
 
-    def begin(self) -> None:
-        """Make the run folder, now that everything that could be refused was not."""
+    def begin(self, held: contextlib.ExitStack) -> None:
+        """Make the run folder, now that everything that could be refused was not, and hold it."""
+        failpoint("begin")
         self.run.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.run.training_files, fingerprints(self.data))
-        self.recipe.to_toml(self.run.recipe_file)  # last: a folder with a recipe is a run
+        failpoint("folder")
+        held.enter_context(alone(self.run.folder))
+        if not is_blank(self.run.folder):  # another process was faster
+            raise _exists(self.run.folder)
+        self.recipe.to_toml(self.run.recipe_file)
+
+    def settle(self) -> None:
+        """Write what a run that was killed may lack, and see that it goes on with the recordings that it began with."""
+        now = fingerprints(self.data)
+        try:
+            before = self.run.trained_on()
+        except (FileNotFoundError, ValueError):
+            write_json(self.run.training_files, now)
+        else:
+            if changed := sorted(before.keys() ^ now.keys()):
+                name = before.get(changed[0]) or now[changed[0]]
+                raise ValueError(
+                    f"{self.run.folder}: cannot be resumed, the recordings to train on are not those that it began with: "
+                    f"{len(changed)} were added, removed or changed, such as {name}"
+                )
+        if self.position.epoch:
+            self._write_metrics()
+            if not self.position.batch:
+                save(self.model, self.spec, self.run.weights_file)
 
     def fit(self) -> None:
         """Train from where the run stands to its last epoch."""
@@ -152,21 +198,21 @@ class _Training:
 
     def finish(self) -> None:
         """Evaluate once on the test part, and draw."""
-        if self.run.result_file.is_file():
-            return
         from .pictures import draw
 
         with self.progress.evaluating() as done:
             result = predict(self.model, self.test, progress=done)
+        failpoint("evaluated")
+        if not self.run.has_result():
+            about = {"split": self.data.by, "epochs": self.recipe.epochs, "trained_speakers": _known(self.data.speakers)}
+            write_json(self.run.result_file, about | result.to_dict())
         draw(self.run, self.model, self.rows, result, self.test)
-        about = {"split": self.data.by, "epochs": self.recipe.epochs, "trained_speakers": _known(self.data.speakers)}
-        write_json(self.run.result_file, about | result.to_dict())
         for message in result.messages:
             self.progress.say(f"test recordings: {message}")
         self.progress.say(f"test {result}")
 
     def _epoch(self) -> None:
-        here, started = self.position, time.monotonic()
+        here, started = self.position, time.monotonic() - self.position.seconds
         self.model.train()
         self.sampler.set_epoch(here.epoch)
         self.sampler.start = here.batch
@@ -176,17 +222,24 @@ class _Training:
             if self.delays is not None:
                 self.delays.apply(self.model, step / self.total_steps)
             torch.manual_seed(seed_of(self.recipe.seed, "step", step))  # dropout
+            failpoint("step")
             loss, right = self.step(batch, here.epoch)
             if not math.isfinite(loss.item()):
                 self._lost(loss.item(), step, batch)
             self.optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(loss)
+            failpoint("backward")
             self.optimizer.step()
+            failpoint("optimizer")
             self.learning_rate.step()
             here.advance(len(rows), loss.item(), int(right))
             self.progress.step(here.epoch, here.batch, here.loss, here.accuracy)
-            if self.stop and here.batch < len(self.sampler):
-                self._interrupt()
+            if here.batch < len(self.sampler):
+                here.seconds = time.monotonic() - started
+                if self.stop:
+                    self._interrupt()
+                if time.monotonic() - self.saved >= self.checkpoint_every:
+                    self._save()
         row = {
             "epoch": here.epoch + 1,
             "step": (here.epoch + 1) * len(self.sampler),
@@ -197,7 +250,9 @@ class _Training:
         if self.delays is not None:
             width = widest_delay(self.model)
             row |= {"sigma": width, "rounded": width == 0}
+        failpoint("epoch")
         row |= self._validate() | {"seconds": round(time.monotonic() - started, 3)}
+        failpoint("validated")
         self.rows.append(row)
         found = self.health.check(self.rows)
         here.next_epoch()
@@ -235,15 +290,28 @@ class _Training:
 
         finding = not_finite(self.model, loss, step + 1, again, self.recipe)
         self.health.lost(self.position.epoch + 1, finding)
-        self.health.save(self.run)
+        with contextlib.suppress(OSError):  # of the two, the loss is the news
+            self.health.save(self.run)
         raise FloatingPointError(f"{finding}; the run stays as the last epoch left it")
 
     def _save(self) -> None:
-        self.health.save(self.run)  # before the checkpoint: it may say more than that, never less
-        save_checkpoint(
-            self.run.checkpoint_file, self.model, self.optimizer, self.learning_rate, self.position, self.rows
-        )
-        save(self.model, self.spec, self.run.weights_file)
+        """Write a checkpoint and, after an epoch, weights and metrics. If there is no room, the run goes on without."""
+        try:
+            self.health.save(self.run)  # before the checkpoint: it may say more than that, never less
+            parts = (self.model, self.optimizer, self.learning_rate, self.position, self.rows)
+            save_checkpoint(self.run, self.recipe, *parts)
+            if self.position.batch == 0:
+                save(self.model, self.spec, self.run.weights_file)
+                self._write_metrics()
+        except OSError as error:
+            if error.errno not in _NO_ROOM or self.stop or self.position.epoch == self.recipe.epochs:
+                raise OSError(
+                    f"{error}; the checkpoint before is kept: make room, then continue with --resume --out {self.run.folder}"
+                ) from None
+            self.progress.say(f"{error}; the one before is kept, and training goes on: make room meanwhile")
+        self.saved = time.monotonic()
+
+    def _write_metrics(self) -> None:
         write_lines(self.run.metrics_file, self.rows)
 
     def _interrupt(self) -> None:
@@ -252,6 +320,15 @@ class _Training:
             f"stopped in epoch {self.position.epoch + 1} of {self.recipe.epochs}; continue with --resume --out "
             f"{self.run.folder}"
         )
+
+    def _check_that_nothing_is_lost(self) -> None:
+        """A run without a checkpoint begins at its beginning, unless it had come further."""
+        done = [file.name for file in (self.run.metrics_file, self.run.weights_file) if file.is_file()]
+        if done:
+            raise ValueError(
+                f"{self.run.folder}: holds {' and '.join(done)}, but no {self.run.checkpoint_file.name} to continue from: "
+                "evaluate it as it is, or begin a new run in another folder"
+            )
 
     def _has_validation(self) -> bool:
         data = self.recipe.data
@@ -264,16 +341,27 @@ def _known(speakers: Sequence[str]) -> list[str]:
 
 def _fresh(recipe: Recipe, out: str | os.PathLike | None) -> Run:
     """The run to be made; its folder is made only when training can begin."""
-    folder = Path(out) if out is not None else Path("runs") / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder}: exists already; continue that run with --resume, or choose another folder")
+    if out is None:
+        folder = Path("runs") / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        while folder.exists():  # two within a second
+            folder = folder.with_name(f"{folder.name}-again")
+        return Run(folder)
+    folder = Path(out)
+    if folder.exists() and not (folder.is_dir() and is_blank(folder)):
+        raise _exists(folder)
     return Run(folder)
 
 
+def _exists(folder: Path) -> FileExistsError:
+    return FileExistsError(f"{folder}: exists already; continue that run with --resume, or choose another folder")
+
+
 def _resumed(recipe: Recipe, out: str | os.PathLike | None) -> Run:
-    """The run to be continued, which must be of the same recipe."""
+    """The run to be continued, which must be of the same recipe; one that was killed before it wrote that is begun anew."""
     if out is None:
         raise ValueError("train: resume=True needs out, the folder of the run to continue")
+    if Path(out).is_dir() and is_blank(Path(out)):
+        return Run(Path(out))
     run = Run.open(out)
     changed = differences(run.recipe().to_dict(), recipe.to_dict())
     if changed:
@@ -284,18 +372,23 @@ def _resumed(recipe: Recipe, out: str | os.PathLike | None) -> Run:
 
 @contextlib.contextmanager
 def _stop_on_interrupt(training: _Training) -> Iterator[None]:
-    """The first Ctrl-C lets the step under way end; a second one stops at once."""
+    """The first Ctrl-C, or SIGTERM of a cluster, lets the step under way end; a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, frame: Any) -> None:
         training.stop = True
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    signal.signal(signal.SIGINT, stop)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from temporal.models.specs import FRONTENDS, NETWORKS, READOUTS, DelayedLIF, Mel, known, part_to_dict
+from temporal._files import write_atomically
+from temporal.models.networks import DelayedLIF
+from temporal.models.specs import FRONTENDS, NETWORKS, READOUTS, Mel, known, part_to_dict
 
 from ._fields import flat, override, plain
 from .spikes import SpikeAugment, Spikes
@@ -127,7 +129,7 @@ class Recipe:
         frontend, network: specifications of :mod:`temporal.models`; ``network`` may be a dataclass of one's own with
             ``build(inputs, classes)``.
         spikes: how recordings that are spikes become steps; the front end is ``None`` then. ``None`` for sound.
-        readout: "sum-softmax", "last-step" or "max-over-time".
+        readout: "sum-softmax", "last-step", "max-over-time" or "mean-over-time".
         tail: zero steps appended to every recording.
         epochs: passes over the training recordings, fixed beforehand: the last epoch's model is the result.
         batch_size: recordings an update.
@@ -214,6 +216,20 @@ class Recipe:
         """
         return override(self, changes)
 
+    def with_network_of(self, recipe: Recipe) -> Recipe:
+        """A copy whose network, where it is of a class that only a file of the user's knows, is an object of that class.
+
+        A recipe that was read from TOML holds such a network as a dict.
+
+        Args:
+            recipe: has a network of that class; the fields of ``self`` are kept.
+        """
+        theirs = part_to_dict(recipe.network) or {}
+        if not isinstance(self.network, dict) or theirs.get("kind") != self.network.get("kind"):
+            return self
+        fields = {key: value for key, value in flat(self.network).items() if key != "kind"}
+        return dataclasses.replace(self, network=override(recipe.network, fields))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, names and tables; fields that are ``None`` are left out, as TOML has no such value."""
         parts = {"frontend": part_to_dict(self.frontend) or {"kind": "none"}, "network": part_to_dict(self.network)}
@@ -268,10 +284,11 @@ class Recipe:
             raise ValueError(f"{file}: {error}") from None
 
     def to_toml(self, file: str | os.PathLike) -> None:
-        """Write the recipe as TOML; :meth:`from_toml` reads the same recipe back."""
+        """Write the recipe as TOML; :meth:`from_toml` reads the same recipe back. The file appears whole or not at all."""
         import tomli_w
 
-        Path(file).write_text(tomli_w.dumps(self.to_dict()), encoding="utf-8")
+        content = tomli_w.dumps(self.to_dict()).encode()
+        write_atomically(Path(file), lambda opened: opened.write(content))
 
 
 def _validation(data: Data) -> tuple[bool, str]:

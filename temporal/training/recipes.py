@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from temporal.models.specs import DelayedLIF, Mel, known
+from temporal.models.networks import DelayedLIF
+from temporal.models.specs import Mel, known
 
 from .recipe import Augment, Data, Delays, Optimizer, Recipe
 from .spikes import SpikeAugment, Spikes
