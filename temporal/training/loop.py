@@ -146,10 +146,10 @@ class _Training:
         self.learning_rate = learning_rate_of(optimizer, recipe, len(self.sampler))
         parts = (self.model, optimizer, self.learning_rate, self.position)
         rows = restore_checkpoint(run, recipe, *parts, say=progress.say) if ranks.first else None
+        if ranks.first:
+            self.health.resume(run, self.position.epoch)
         if ranks.from_first(lambda: rows is not None):
             self.rows = share_checkpoint(ranks, *parts, rows or [])
-            if ranks.first:
-                self.health.resume(run, self.position.epoch)
         else:
             if ranks.first:
                 self._check_that_nothing_is_lost()
