@@ -1,6 +1,7 @@
 """Causal dilated convolution over time, depthwise, dense or in groups, with its bias and activation in one operator."""
 
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from .._dispatch import Backends
 from . import reference
 from .reference import ACTIVATIONS, BY_RESULT
 
-__all__ = ["ACTIVATIONS", "causal_conv"]
+__all__ = ["ACTIVATIONS", "causal_conv", "causal_conv_stream", "later"]
 
 
 def causal_conv(
@@ -52,7 +53,7 @@ def causal_conv(
     rest = (dilation, groups, activation)
     if torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active():
         return reference.convolve(*given, *rest)
-    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
+    learns = _learns(*given)
     if torch.compiler.is_compiling():
         if x.device.type != "cpu" or _cpu_refuses(x, weight, groups):  # whose compiler fuses torch's own by itself
             return reference.convolve(*given, *rest)
@@ -60,15 +61,90 @@ def causal_conv(
     backend = _BACKENDS.choose(x, weight, groups)
     if backend is reference:
         return reference.convolve(*given, *rest)
-    if not learns and type(x) is Tensor:  # a step of a stream takes less time than the operator's way there
-        return backend.forward(*given, *rest, False)[0]
-    return torch.ops.temporal.causal_conv(*given, *rest, learns)[0]
+    if type(x) not in (Tensor, torch.nn.Parameter):
+        return torch.ops.temporal.causal_conv(*given, *rest, learns)[0]
+    # Little work takes less time than an operator's way there.
+    if x.device.type == "cpu" and backend.little(x, weight, groups, activation):
+        return backend.convolve_little(*given, *rest)
+    return _Eager.apply(*given, *rest) if learns else backend.forward(*given, *rest, False)[0]
+
+
+def causal_conv_stream(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    activation: str = "none",
+    history: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A part of a stream: `causal_conv`, and the history with which the next part goes on.
+
+    One step at a time takes the time of a few calls of torch.
+
+    Args: as of `causal_conv`.
+    Shape:
+        Returns (y [T, B, O], history [(K - 1) dilation, B, I]).
+    Raises: as `causal_conv`.
+
+    >>> import torch
+    >>> weight, history = torch.tensor([[[10.0, 1.0]]]), None
+    >>> for x in torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1):
+    ...     y, history = causal_conv_stream(x, weight, dilation=2, history=history)
+    >>> y.item(), history.flatten()
+    (13.0, tensor([2., 3.]))
+    """
+    given, rest = (x, weight, bias, history), (dilation, groups, activation)
+    if x.ndim == 3 and x.shape[0] == 1 and type(x) is Tensor and not _transformed() and not _learns(*given):
+        _check(*given, *rest)
+        backend = _BACKENDS.choose(x, weight, groups)
+        if backend is not reference and x.device.type == "cpu":
+            return backend.step(*given, *rest)
+    y = causal_conv(x, weight, bias, dilation=dilation, groups=groups, activation=activation, history=history)
+    return y, later(x, history, (weight.shape[2] - 1) * dilation)
+
+
+def later(x: Tensor, history: Tensor | None, past: int) -> Tensor:
+    """The last ``past`` inputs: a copy, so that a state kept between chunks does not keep the chunk."""
+    steps = x.shape[0]
+    if steps >= past:
+        return x[steps - past :].clone()  # not x[-past:], which would be everything where past is 0
+    if history is None:
+        return torch.nn.functional.pad(x, (0, 0, 0, 0, past - steps, 0))
+    return torch.cat([history[steps:], x])
+
+
+def _learns(*given: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
+
+
+def _transformed() -> bool:
+    return torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
 
 
 def _check(
     x: Tensor, weight: Tensor, bias: Tensor | None, history: Tensor | None, dilation: int, groups: int, activation: str
 ) -> None:
-    """Compiled loops look at no bounds."""
+    """Compiled loops look at no bounds. All at once first, since this is on the way of every step of a stream."""
+    if activation in ACTIVATIONS and x.ndim == 3 and weight.ndim == 3 and dilation > 0 and groups > 0:
+        (_, batch, inputs), (outputs, of_group, taps), dtype, device = x.shape, weight.shape, x.dtype, x.device
+        if (
+            taps > 0 < of_group
+            and of_group * groups == inputs
+            and outputs > 0 == outputs % groups
+            and (bias is None or bias.shape == (outputs,))
+            and (history is None or history.shape == ((taps - 1) * dilation, batch, inputs))
+            and all(t is None or (t.dtype is dtype and t.device == device) for t in (weight, bias, history))
+        ):
+            return
+    _explain(x, weight, bias, history, dilation, groups, activation)
+
+
+def _explain(
+    x: Tensor, weight: Tensor, bias: Tensor | None, history: Tensor | None, dilation: int, groups: int, activation: str
+) -> None:
+    """Say what is wrong."""
     if activation not in ACTIVATIONS:
         raise ValueError(f"causal_conv: activation={activation!r} is not one of {', '.join(map(repr, ACTIVATIONS))}")
     if x.dim() != 3 or weight.dim() != 3 or weight.shape[2] < 1:
@@ -155,6 +231,27 @@ def _differentiate(ctx, grad, grad_kept):
     needs = ctx.needs_input_grad[:4]
     results = torch.ops.temporal.causal_conv_backward(grad, *ctx.saved_tensors, *ctx.rest, needs)
     return *(r if n else None for r, n in zip(results, needs, strict=True)), *[None] * 4
+
+
+class _Eager(torch.autograd.Function):
+    """The operator without its dispatch, which takes up to 300 microseconds a pass."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        *given, dilation, groups, activation = inputs
+        y, kept = _forward(*inputs, True)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*given, y if activation == "relu" else kept)
+        ctx.rest, ctx.keep = (dilation, groups, activation), True
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        if grads[0] is None or torch.is_grad_enabled():  # whose own gradient the operator refuses
+            return _differentiate(ctx, grads[0], None)[:7]
+        needs = ctx.needs_input_grad[:4]
+        results = _backward(grads[0], *ctx.saved_tensors, *ctx.rest, needs)
+        return *(r if n else None for r, n in zip(results, needs, strict=True)), None, None, None
 
 
 def _refuse(ctx, *grads):

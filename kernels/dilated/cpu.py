@@ -9,15 +9,19 @@ from torch import Tensor
 from .._memory import empty, workspace
 from .._threads import share
 from . import _dense
-from ._activations import KINDS, differentiated, flat, kernel
+from ._activations import KINDS, activate, differentiated, flat, kernel
+from ._little import convolve as convolve_little
+from ._little import pays as little
 from ._vectors import LANES
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "convolve_little", "forward", "little", "step"]
 
 _GRAIN = 1 << 16  # products that pay for waking a thread (about 10 microseconds)
 _PACKED = 12  # taps from which phases are packed: where that was faster, see benchmarks/RESULTS.md
 _CACHE = 1 << 19  # bytes: half of a usual second-level cache
 _BLOCK = 64  # rows of inputs and gradients that are read again for every eight taps, from the second-level cache
+_STEP = 1 << 15  # products of a dense step up to which one serial loop is faster than the library's threads
+_STATE = 1 << 14  # numbers of a state up to which a copy of it is faster than a call
 _MOST = 4  # vectors that are packed at a time: 256 bytes that lie together
 
 
@@ -62,6 +66,38 @@ def backward(
         found = of_weight(grad, x, history, stride, met.shape)
         results[1] = torch.nn.functional.pad(found, (taps - met.shape[2], 0))
     return results
+
+
+def step(
+    x: Tensor, weight: Tensor, bias: Tensor | None, history: Tensor | None, dilation: int, groups: int, activation: str
+) -> tuple[Tensor, Tensor]:
+    """One step, and the history behind it."""
+    (_, batch, inputs), (outputs, _, count) = x.shape, weight.shape
+    past, depthwise = (count - 1) * dilation, groups > 1
+    if history is None and past:
+        history = x.new_zeros(past, batch, inputs)
+    x, weight = x.contiguous(), weight.contiguous()
+    if history is not None:
+        history = history.contiguous()
+    if not depthwise and batch * weight.numel() > _STEP:
+        line = x if history is None else torch.cat([history, x])
+        met = line.as_strided((batch, inputs, count), (inputs, 1, dilation * batch * inputs), line.storage_offset())
+        y = torch.nn.functional.linear(met.reshape(batch, -1), weight.view(outputs, -1), bias).unsqueeze(0)
+        activate(y, y, KINDS[activation])
+        return y, line[1:]
+    y, small = torch.empty(1, batch, outputs), past * batch * inputs <= _STATE
+    if history is None:
+        after, addresses = x[1:].clone(), (0, 0)
+    elif small:
+        after = torch.empty(past, batch, inputs)
+        addresses = history.data_ptr(), after.data_ptr()
+    else:
+        after, addresses = torch.cat([history[1:], x]), (history.data_ptr(), 0)
+    kernel("step")(
+        x.data_ptr(), addresses[0], weight.data_ptr(), 0 if bias is None else bias.contiguous().data_ptr(), y.data_ptr(),
+        addresses[1], past, count, dilation, batch, inputs, outputs, depthwise, KINDS[activation],
+    )  # fmt: skip
+    return y, after
 
 
 def _that_meet(weight: Tensor, history: Tensor | None, x: Tensor, dilation: int) -> tuple[Tensor, Tensor | None]:
