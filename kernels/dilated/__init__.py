@@ -27,8 +27,8 @@ def causal_conv(
 
     y[t] = activation(b + sum_k w[:, :, k] x[t - (K - 1 - k) dilation])
 
-    On a CPU depthwise and dense kernels are ours; on a GPU depthwise ones, and what else there is takes cuDNN. Autocast is
-    the caller's business: all tensors have one dtype.
+    Depthwise and dense kernels are ours, on a CPU and on a GPU; what else there is takes cuDNN, or torch's own. On a GPU
+    dense float32 is TF32 where torch lets cuDNN use it. Autocast is the caller's business: all tensors have one dtype.
 
     Args:
         x: [T, B, I], time first.
@@ -186,8 +186,8 @@ def _cuda_refuses(x: Tensor, weight: Tensor, groups: int) -> str | None:
         return f"needs a CUDA tensor, x is on {x.device}"
     if x.dtype == torch.float64:
         return "computes in float32, x is float64"
-    if not weight.shape[0] == x.shape[2] == groups:
-        return f"has depthwise kernels, not {groups} groups of {x.shape[2]} channels into {weight.shape[0]}"
+    if groups > 1 and not weight.shape[0] == x.shape[2] == groups:
+        return f"has dense and depthwise kernels, not {groups} groups of {x.shape[2]} channels into {weight.shape[0]}"
     if not x.numel() or x.shape[0] * x.shape[1] >= 1 << 31:
         return "has nothing to compute, or more rows than it can count"
     return None if find_spec("triton") else "needs the package triton, which is not installed"
