@@ -34,7 +34,9 @@ PUBLIC = {
         Resample RunningNormalize STFT SincConv SpecAugment UtteranceNormalize VQT
     """,
     "temporal.kernels": "empty_cache use",
-    "temporal.interop": "from_dcls from_snn_delays",
+    "temporal.interop": """
+        HardwareCost IntegerDelays from_dcls from_snn_delays hardware_cost integer_delays save_integers
+    """,
     "temporal.layers": """
         BatchNorm Dropout LastStep MaxOverTime MeanOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
     """,
