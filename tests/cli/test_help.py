@@ -10,8 +10,8 @@ from typing import get_args
 import pytest
 
 from temporal import benchmarks, training
-from temporal.cli import app, bench
-from temporal.cli._app import RecipeName, examples
+from temporal.cli import bench
+from temporal.cli._app import RecipeName, app, examples
 
 COMMANDS = {name: app[name].default_command for name in app if not name.startswith("-")}
 
