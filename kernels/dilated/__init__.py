@@ -242,10 +242,10 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        *given, dilation, groups, activation = inputs
-        y, kept = _forward(*inputs, keep=True)
+        x, weight, bias, history, dilation, groups, activation = inputs
+        y, kept = _forward(x, weight, bias, history, dilation, groups, activation, True)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*given, y if activation == "relu" else kept)
+        ctx.save_for_backward(x, weight, bias, history, y if activation == "relu" else kept)
         ctx.rest, ctx.keep = (dilation, groups, activation), True
         return y
 
@@ -254,7 +254,8 @@ class _Eager(torch.autograd.Function):
         if grads[0] is None or torch.is_grad_enabled():  # whose own gradient the operator refuses
             return _differentiate(ctx, grads[0], None)[:7]
         needs = ctx.needs_input_grad[:4]
-        results = _backward(grads[0], *ctx.saved_tensors, *ctx.rest, needs=needs)
+        (x, weight, bias, history, kept), (dilation, groups, activation) = ctx.saved_tensors, ctx.rest
+        results = _backward(grads[0], x, weight, bias, history, kept, dilation, groups, activation, needs)
         return *(r if n else None for r, n in zip(results, needs, strict=True)), None, None, None
 
 
