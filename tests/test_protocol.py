@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import temporal
 from temporal.convolution import CausalConv1d
-from temporal.delays import DelayedLinear
+from temporal.delays import DelayedLinear, RecurrentDelays
 from temporal.layers._protocol import call, role
 from temporal.neurons import ALIF, IF, LI, LIF, AdLIF, CubaLIF, ParametricLIF, Recurrent
 from temporal.neurons.functional import lif
@@ -72,6 +72,14 @@ LAYERS = [
     Case("DelayedLinear-axon", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="axon")),
     Case("DelayedLinear-dendrite", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="dendrite")),
     Case("DelayedLinear-0", lambda: DelayedLinear(FEATURES, FEATURES, 0), "grid"),
+    Case("RecurrentDelays", lambda: RecurrentDelays(LIF(2.0), FEATURES, 5), smooth=False),
+    Case(
+        "RecurrentDelays-whole",
+        lambda: RecurrentDelays(LIF(2.0), FEATURES, 7, min_delay=3).round_(),
+        "grid",
+        smooth=False,
+    ),
+    Case("RecurrentDelays-axon", lambda: RecurrentDelays(LI(3.0), FEATURES, 6, min_delay=2, per="axon", gain=0.3)),
     Case("Sequential", spiking_network, "grid", smooth=False),
     Case("CausalConv1d", lambda: CausalConv1d(FEATURES, FEATURES, 3, dilation=2, bias=False), "grid"),
     Case("CausalConv1d-depthwise", lambda: CausalConv1d(FEATURES, FEATURES, 5, groups=FEATURES, activation="silu")),
