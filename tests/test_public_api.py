@@ -44,10 +44,10 @@ PUBLIC = {
     "temporal.models": "DelayedLIF GRU Mel ModelSpec deploy load read_spec save",
     "temporal.neurons": "ALIF AdLIF CubaLIF IF LI LIF ParametricLIF Recurrent functional",
     "temporal.neurons.functional": "adlif alif cuba_lif li lif",
-    "temporal.streaming": "Decision Event Runner Stream stream_file",
+    "temporal.streaming": "Agreement Decision Event Runner Stream compare_engines stream_file",
     "temporal.training": """
-        Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes evaluate
-        find_recipe plan recipes train
+        Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes engines_agree
+        evaluate find_recipe plan recipes train
     """,
     "temporal.convolution": "CausalConv1d",
 }

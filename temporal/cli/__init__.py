@@ -12,7 +12,16 @@ from ._errors import explained as _explained
 
 __all__ = ["main"]
 
-_FAMILIES = (bench, completion, doctor, evaluate, export, spikes, stream, train)  # loading them registers their commands
+_FAMILIES = (
+    bench,
+    completion,
+    doctor,
+    evaluate,
+    export,
+    spikes,
+    stream,
+    train,
+)  # loading them registers their commands
 
 
 def main(arguments: list[str] | None = None) -> None:

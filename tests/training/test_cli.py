@@ -49,6 +49,17 @@ def test_train_evaluate_and_stream_agree(recipe_file, tones, tmp_path, capsys):
         assert last == f"file: {rows[name]['prediction']} {rows[name]['score']:.6f}"
 
 
+@pytest.mark.parametrize("kind", ["sound", "spikes"])
+def test_the_engines_of_a_run_agree(kind, request, capsys):
+    run = request.getfixturevalue({"sound": "trained", "spikes": "trained_on_spikes"}[kind])
+    main(["evaluate", str(getattr(run, "folder", run)), "--engines", "4", "--json"])
+    printed = capsys.readouterr()
+    engines = json.loads(printed.out)["engines"]
+    assert engines["recordings"] == 4 and "on events" in printed.err
+    assert engines["streamed"] < 1e-9 and engines["streamed_labels"] == 0
+    assert engines["event"] < 0.2  # float32: a spike on the threshold may flip
+
+
 def test_stream_gives_events_with_times(trained, tones, tmp_path, capsys):
     """A tone after a second of silence is heard where it is; in chunks of any length."""
     wave, rate = soundfile.read(tones / "mid_ann_1.wav")
