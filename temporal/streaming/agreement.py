@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from temporal.layers import Model, Sequential, fold
-from temporal.models import deploy
+from temporal.models.deploy import deploy
 
 from .runner import Runner
 from .stream import Stream
