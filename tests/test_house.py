@@ -15,6 +15,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # A package imports from its own floor or from below. A new package takes its floor here.
 FLOORS = (
+    {"_failpoints"},
+    {"_files"},
     {"kernels"},
     {"layers"},
     {"frontends", "neurons", "delays", "recurrent", "convrnn", "convolution"},

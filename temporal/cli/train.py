@@ -26,6 +26,7 @@ def train(
     seed: int | None = None,
     on_error: str | None = None,
     device: str = "auto",
+    checkpoint_every: float = 300.0,
     resume: Flag = False,
     dry_run: Flag = False,
     json: Flag = False,
@@ -39,6 +40,7 @@ def train(
         temporal train digits --data recordings --split speaker=anna
         temporal train shd --data shd --dry-run
         temporal train digits --resume --out runs/digits-20261124-101500
+        torchrun --nproc-per-node 2 -m temporal train digits
 
     Args:
         recipe: a name (see `temporal recipes`), or a .toml or .py file.
@@ -50,6 +52,7 @@ def train(
         seed: of every random number.
         on_error: raise on a recording that cannot be read, or skip it and count.
         device: auto, cpu or cuda.
+        checkpoint_every: seconds after which a checkpoint is written within an epoch; each epoch ends with one besides.
         resume: continue the run in --out, or the newest unfinished run of this recipe.
         dry_run: print the recipe and the plan (steps, parameters, memory, hours from measured steps), and train nothing.
         json: print the result as one JSON object.
@@ -64,13 +67,19 @@ def train(
         out, chosen = _to_resume(chosen, out, changes)
     else:
         chosen = chosen.override(changes)
+    from temporal.training._ranks import is_first
+
     if dry_run:
-        return _show_plan(chosen, device, json)
+        return _show_plan(chosen, device, json) if is_first() else None
 
     from temporal.training import Progress
     from temporal.training import train as run_training
 
-    run = run_training(chosen, out, resume=resume, device=device, progress=Progress())
+    run = run_training(
+        chosen, out, resume=resume, device=device, checkpoint_every=checkpoint_every, progress=Progress()
+    )
+    if not is_first():  # of several processes under torchrun
+        return
     result = run.result() or {}
     if json:
         print(_json.dumps({"run": str(run.folder)} | result, ensure_ascii=False))
@@ -95,7 +104,7 @@ def recipes(*, json: Flag = False) -> None:
         print(_json.dumps({name: recipe.to_dict() for name, (_, recipe) in named().items()}))
         return
     for name, (about, _) in named().items():
-        print(f"{name:10} {about}")
+        print(f"{name:14} {about}")
 
 
 def _pairs(tokens: tuple[str, ...]) -> dict[str, str]:
@@ -117,14 +126,17 @@ def _pairs(tokens: tuple[str, ...]) -> dict[str, str]:
 def _to_resume(recipe: Recipe, out: Path | None, changes: dict[str, Any]) -> tuple[Path, Recipe]:
     """The run to continue and its own recipe, which must be the one asked for."""
     from temporal.training import Run
+    from temporal.training.run import is_blank
 
     if out is None:
         runs = sorted(Path("runs").glob(f"{recipe.name}-*"), key=lambda folder: folder.stat().st_mtime)
-        open_runs = [folder for folder in runs if (folder / "recipe.toml").is_file() and Run(folder).result() is None]
+        open_runs = [folder for folder in runs if Run(folder).recipe_file.is_file() and not Run(folder).has_result()]
         if not open_runs:
             raise FileNotFoundError(f"no unfinished run of {recipe.name!r} in runs/: name one with --out FOLDER")
         out = open_runs[-1]
-    stored = Run.open(out).recipe()
+    if out.is_dir() and is_blank(out):  # killed before it wrote what it is
+        return out, recipe.override(changes)
+    stored = Run.open(out).recipe().with_network_of(recipe)
     if stored.name != recipe.name:
         raise ValueError(f"{out}: a run of recipe {stored.name!r}, not of {recipe.name!r}")
     asked = stored.override(changes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from temporal.layers import Model
 
+    from ._ranks import Ranks
     from .data import AnyData
 
 __all__ = ["Result", "evaluate"]
@@ -125,16 +125,19 @@ def evaluate(
     part = "all" if data is not None and split is None else "test"
     dataset = open_part(dataclasses.replace(recipe, data=data_spec), part, labels=model.labels)
     result = predict(model, dataset, progress=progress)
-    seen = _trained_on(run, dataset)
-    if seen:
-        result.messages.append(f"{seen} of {len(dataset)} recordings were trained on")
+    result.messages.extend(_trained_on(run, dataset))
     return result
 
 
 def predict(
-    model: Model, dataset: AnyData, *, batch_size: int = 64, progress: Callable[[int, int], None] | None = None
+    model: Model,
+    dataset: AnyData,
+    *,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Result:
-    """What a model, deployed, says of every recording of a data set."""
+    """What a model, deployed, says of every recording of a data set; ``ranks`` share the work, and all get the result."""
     import torch
 
     from temporal.models import deploy
@@ -144,13 +147,16 @@ def predict(
     deployed = deploy(model)
     device = next(deployed.parameters()).device
     logits: dict[int, Tensor] = {}
+    rank, size = (0, 1) if ranks is None else (ranks.rank, ranks.size)
     with torch.inference_mode():
-        for batch in batches(dataset, batch_size):
+        for batch in batches(dataset, batch_size, rank, size):
             rows, batch = batch.indices.tolist(), batch.to(device)
             signal, lengths = batch[:2]
             logits |= zip(rows, deployed(signal.double(), lengths), strict=True)
             if progress is not None:
-                progress(len(logits), len(dataset))
+                progress(min(size * len(logits), len(dataset)), len(dataset))
+    if ranks is not None and size > 1:
+        logits = {row: values for part in ranks.gather(_to_host(logits)) for row, values in part.items()}
     scores, predictions = torch.stack([logits[i] for i in range(len(dataset))]).softmax(-1).max(-1)
     return Result(
         labels=list(model.labels or []),
@@ -163,8 +169,16 @@ def predict(
     )
 
 
-def _trained_on(run: Run, dataset: AnyData) -> int:
-    if not run.training_files.is_file():
-        return 0
-    trained = json.loads(run.training_files.read_text(encoding="utf-8"))
-    return len(fingerprints(dataset).keys() & trained.keys())
+def _to_host(logits: dict[int, Tensor]) -> dict[int, Tensor]:
+    """The same in the host's memory, each without the batch that it is a view of."""
+    return {row: values.cpu().clone() for row, values in logits.items()}
+
+
+def _trained_on(run: Run, dataset: AnyData) -> list[str]:
+    """What a reader should know of recordings that the run has seen."""
+    try:
+        trained = run.trained_on()
+    except FileNotFoundError:
+        return [f"{run.training_files} is not there, so nobody can say which recordings were trained on"]
+    seen = len(fingerprints(dataset).keys() & trained.keys())
+    return [f"{seen} of {len(dataset)} recordings were trained on"] if seen else []

@@ -17,7 +17,7 @@ import temporal
 from temporal.benchmarks.groups import events
 from temporal.delays import DelayedLinear
 from temporal.kernels import use
-from temporal.layers import LastStep, MaxOverTime, SumSoftmax, fold
+from temporal.layers import LastStep, MaxOverTime, MeanOverTime, SumSoftmax, fold
 from temporal.neurons import ALIF, IF, LI, LIF, AdLIF, CubaLIF, ParametricLIF, Recurrent
 from temporal.neurons.functional import lif
 from temporal.streaming import Runner, runner
@@ -193,8 +193,9 @@ def trained():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("readout", [SumSoftmax(), LastStep(), MaxOverTime()], ids=lambda r: type(r).__name__)
-def test_the_readout_of_all_steps_so_far(engine, readout):
+@pytest.mark.parametrize("kind", [SumSoftmax, LastStep, MaxOverTime, MeanOverTime])
+def test_the_readout_of_all_steps_so_far(engine, kind):
+    readout = kind()
     network, x = trained(), (torch.rand(30, 2, 7) < 0.4).float()
     runs = Runner(network, engine, readout=readout)
     assert runs.logits is None
