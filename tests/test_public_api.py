@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PUBLIC = {
     "temporal": """
         BatchNorm Dropout Model Sequential TimeDistributed analysis benchmarks convolution datasets delays frontends kernels
-        layers load models neurons streaming to_steps training
+        layers load models neurons streaming studies to_steps training
     """,
     "temporal.analysis": """
         Activity DelayCounts LayerActivity SynapseActivity confusion_matrix count_delays delay_histograms learning_curve
@@ -45,6 +45,7 @@ PUBLIC = {
     "temporal.neurons": "ALIF AdLIF CubaLIF IF LI LIF ParametricLIF Recurrent functional",
     "temporal.neurons.functional": "adlif alif cuba_lif li lif",
     "temporal.streaming": "Agreement Decision Event Runner Stream compare_engines stream_file",
+    "temporal.studies": "Cell Outcome Study Summary find_study run_study studies summarize",
     "temporal.training": """
         Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes engines_agree
         evaluate find_recipe plan recipes train
