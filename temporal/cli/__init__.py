@@ -5,13 +5,13 @@ A new command is one file with a function under ``@command``, and its name in th
 
 import sys
 
-from . import bench, completion, evaluate, spikes, stream, train
+from . import bench, completion, evaluate, report, spikes, stream, train
 from ._app import app
 from ._errors import debugging, explained
 
 __all__ = ["app", "main"]
 
-_FAMILIES = (bench, completion, evaluate, spikes, stream, train)  # loading them registers their commands
+_FAMILIES = (bench, completion, evaluate, report, spikes, stream, train)  # loading them registers their commands
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,6 +13,7 @@ if _TYPE_CHECKING:
     from .loop import Interrupted, train
     from .planning import Plan, plan
     from .progress import Progress
+    from .reporting import report
 
 _HOME = {
     "Interrupted": "loop",
@@ -21,6 +22,7 @@ _HOME = {
     "Result": "evaluation",
     "evaluate": "evaluation",
     "plan": "planning",
+    "report": "reporting",
     "train": "loop",
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "find_recipe",
     "plan",
     "recipes",
+    "report",
     "train",
 ]
 

@@ -204,7 +204,11 @@ class _Training:
             result = predict(self.model, self.test, progress=done)
         failpoint("evaluated")
         if not self.run.has_result():
-            about = {"split": self.data.by, "epochs": self.recipe.epochs, "trained_speakers": _known(self.data.speakers)}
+            about = {
+                "split": self.data.by,
+                "epochs": self.recipe.epochs,
+                "trained_speakers": _known(self.data.speakers),
+            }
             write_json(self.run.result_file, about | result.to_dict())
         draw(self.run, self.model, self.rows, result, self.test)
         for message in result.messages:
