@@ -20,6 +20,7 @@ PUBLIC = {
         measure_activity raster record_spikes save
     """,
     "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
+    "temporal.cli": "main",
     "temporal.datasets": """
         Audio AudioError AudioFolder AudioHeader BackgroundNoise BandMask Batch Binning Blend BucketSampler
         ChannelMask ChannelShift Conversion DownloadError Events EventsError EventsWriter Gain Noise Recording SHD SSC
@@ -34,7 +35,9 @@ PUBLIC = {
         Resample RunningNormalize STFT SincConv SpecAugment UtteranceNormalize VQT
     """,
     "temporal.kernels": "empty_cache use",
-    "temporal.interop": "from_dcls from_snn_delays",
+    "temporal.interop": """
+        HardwareCost IntegerDelays from_dcls from_snn_delays hardware_cost integer_delays save_integers
+    """,
     "temporal.layers": """
         BatchNorm Dropout LastStep MaxOverTime MeanOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
     """,

@@ -40,6 +40,7 @@ def train(
         temporal train digits --data recordings --split speaker=anna
         temporal train shd --data shd --dry-run
         temporal train digits --resume --out runs/digits-20261124-101500
+        torchrun --nproc-per-node 2 -m temporal train digits
 
     Args:
         recipe: a name (see `temporal recipes`), or a .toml or .py file.
@@ -66,8 +67,10 @@ def train(
         out, chosen = _to_resume(chosen, out, changes)
     else:
         chosen = chosen.override(changes)
+    from temporal.training._ranks import is_first
+
     if dry_run:
-        return _show_plan(chosen, device, json)
+        return _show_plan(chosen, device, json) if is_first() else None
 
     from temporal.training import Progress
     from temporal.training import train as run_training
@@ -75,6 +78,8 @@ def train(
     run = run_training(
         chosen, out, resume=resume, device=device, checkpoint_every=checkpoint_every, progress=Progress()
     )
+    if not is_first():  # of several processes under torchrun
+        return
     result = run.result() or {}
     if json:
         print(_json.dumps({"run": str(run.folder)} | result, ensure_ascii=False))
@@ -99,7 +104,7 @@ def recipes(*, json: Flag = False) -> None:
         print(_json.dumps({name: recipe.to_dict() for name, (_, recipe) in named().items()}))
         return
     for name, (about, _) in named().items():
-        print(f"{name:10} {about}")
+        print(f"{name:14} {about}")
 
 
 def _pairs(tokens: tuple[str, ...]) -> dict[str, str]:

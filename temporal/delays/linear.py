@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from temporal.kernels.delayed import KERNELS, PER, delay_kernel, delayed_linear, halves, nearest
+from temporal.kernels.delayed import KERNELS, PER, delay_kernel, delayed_linear, halves, inwards, nearest
 from temporal.layers._history import check_inputs, whole
 
 __all__ = ["DelayedLinear"]
@@ -207,6 +207,16 @@ class DelayedLinear(nn.Module):
             part.data.clamp_(0, largest)
         if self._whole_steps:
             delay.copy_(nearest(delay))
+
+    def project_gradient(self) -> None:
+        """Take from the delays' gradient what leads outside their range; for a sum of gradients from `unprojected`."""
+        grad = self.delay.grad
+        if grad is None:
+            return
+        for (part, largest), of_part in zip(
+            self._ranges(), grad.split([len(p) for p, _ in self._ranges()]), strict=True
+        ):
+            of_part.copy_(inwards(of_part, part <= 0, part >= largest))
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
         self._project()  # an optimiser's last step may have left a delay outside

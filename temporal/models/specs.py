@@ -109,6 +109,11 @@ class ModelSpec:
 
         readout = getattr(layers, READOUTS[known("readout", self.readout, READOUTS)])()
         frontend = None if self.frontend is None else self.frontend.build()
+        if network is None and isinstance(self.network, dict):
+            raise ValueError(
+                f"network of kind {self.network.get('kind')!r}: known are {', '.join(sorted(NETWORKS))}; one of your own "
+                "comes from a recipe that is a .py file, or is handed in"
+            )
         if network is None:
             inputs = self.inputs if self.frontend is None else self.frontend.features
             if inputs is None:

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ import temporal
 from temporal._files import write_atomically
 
 from ._fields import differences
+from ._ranks import Ranks
 from .recipe import Recipe
 from .run import Run
 
@@ -81,7 +82,14 @@ def save_checkpoint(
         "position": dataclasses.asdict(position),
         "rows": rows,
     }
-    write_atomically(run.checkpoint_file, lambda file: torch.save(stored, file), keep=run.previous_checkpoint_file)
+
+    def write(file: IO[bytes]) -> None:
+        careful = _Careful(file)
+        torch.save(stored, careful)  # type: ignore[arg-type]
+        if careful.error is not None:
+            raise careful.error
+
+    write_atomically(run.checkpoint_file, write, keep=run.previous_checkpoint_file)
 
 
 def restore_checkpoint(
@@ -122,6 +130,14 @@ def restore_checkpoint(
         raise ValueError(f"{file}: does not fit the recipe: {str(error).splitlines()[-1].strip()}") from None
 
 
+def share_checkpoint(
+    ranks: Ranks, model: nn.Module, optimizer: Any, schedule: Any, position: Position, rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Put all processes where the first one stands, which alone needs to see the file; returns its metrics."""
+    if ranks.size == 1:
+        return rows
+
+
 def read_checkpoint(file: Path) -> dict[str, Any]:
     """What a checkpoint holds, after every byte of it was checked. Tensors and plain values: it executes nothing.
 
@@ -149,6 +165,25 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
             f"format {FORMAT}: continue with the version that began the run, or begin a new one"
         )
     return stored
+
+
+class _Careful:
+    """A file that keeps the first error to itself: torch's writer would raise one of its own, which says nothing of it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            if self.error is None:
+                self.file.write(data)
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        pass
 
 
 def _newest(run: Run, say: Callable[[str], None]) -> tuple[Path | None, dict[str, Any] | None]:

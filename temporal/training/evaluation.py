@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from temporal.layers import Model
 
+    from ._ranks import Ranks
     from .data import AnyData
 
 __all__ = ["Result", "evaluate"]
@@ -129,9 +130,14 @@ def evaluate(
 
 
 def predict(
-    model: Model, dataset: AnyData, *, batch_size: int = 64, progress: Callable[[int, int], None] | None = None
+    model: Model,
+    dataset: AnyData,
+    *,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Result:
-    """What a model, deployed, says of every recording of a data set."""
+    """What a model, deployed, says of every recording of a data set; ``ranks`` share the work, and all get the result."""
     import torch
 
     from temporal.models import deploy
@@ -141,13 +147,16 @@ def predict(
     deployed = deploy(model)
     device = next(deployed.parameters()).device
     logits: dict[int, Tensor] = {}
+    rank, size = (0, 1) if ranks is None else (ranks.rank, ranks.size)
     with torch.inference_mode():
-        for batch in batches(dataset, batch_size):
+        for batch in batches(dataset, batch_size, rank, size):
             rows, batch = batch.indices.tolist(), batch.to(device)
             signal, lengths = batch[:2]
             logits |= zip(rows, deployed(signal.double(), lengths), strict=True)
             if progress is not None:
-                progress(len(logits), len(dataset))
+                progress(min(size * len(logits), len(dataset)), len(dataset))
+    if ranks is not None and size > 1:
+        logits = {row: values for part in ranks.gather(_to_host(logits)) for row, values in part.items()}
     scores, predictions = torch.stack([logits[i] for i in range(len(dataset))]).softmax(-1).max(-1)
     return Result(
         labels=list(model.labels or []),
@@ -158,6 +167,11 @@ def predict(
         speakers=dataset.speakers,
         messages=dataset.messages,
     )
+
+
+def _to_host(logits: dict[int, Tensor]) -> dict[int, Tensor]:
+    """The same in the host's memory, each without the batch that it is a view of."""
+    return {row: values.cpu().clone() for row, values in logits.items()}
 
 
 def _trained_on(run: Run, dataset: AnyData) -> list[str]:

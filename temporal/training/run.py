@@ -154,8 +154,12 @@ class Run:
 
     def is_finished(self) -> bool:
         """Whether the run has its result and everything else that a run leaves."""
-        files = (self.weights_file, self.metrics_file, self.training_files, *self.pictures)
-        return self.has_result() and all(file.is_file() for file in files)
+        if not self.has_result() or not all(file.is_file() for file in (self.weights_file, *self.pictures)):
+            return False
+        try:
+            return bool(self.trained_on()) and len(self.metrics()) == self.result()["epochs"]  # type: ignore[index]
+        except (FileNotFoundError, ValueError, KeyError):
+            return False
 
     @property
     def pictures(self) -> list[Path]:

@@ -161,9 +161,10 @@ def test_truncated_gradients_have_a_truth_of_their_own():
 
 
 def test_small_calls_stand_beside_the_reference():
-    small = [
-        build() for build in lif.cases(quick=False) if build.keywords.get("line") != "long " and build.args[1] == 1
+    builders = [
+        build for build in lif.cases(quick=False) if build.keywords.get("line") != "long " and build.args[1] == 1
     ]
+    small = [build() for build in builders]
     assert [(case.name, case.sweep) for case in small] == [
         (f"small {kind}", ("steps T", at)) for kind in ("inference", "training") for at in (1, 2, 4, 8)
     ]
