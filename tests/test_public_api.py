@@ -16,8 +16,9 @@ PUBLIC = {
         layers load models neurons streaming to_steps training
     """,
     "temporal.analysis": """
-        Activity DelayCounts LayerActivity SynapseActivity confusion_matrix count_delays delay_histograms learning_curve
-        measure_activity raster record_spikes save
+        Activity DelayCounts LayerActivity Page Picture Section SynapseActivity Table Text accuracy_by_group compare_curves
+        confusion_matrix count_delays delay_histograms firing_rates learning_curve measure_activity raster record_spikes
+        render_page save wilson_interval
     """,
     "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
     "temporal.cli": "main",
@@ -47,7 +48,7 @@ PUBLIC = {
     "temporal.streaming": "Decision Event Runner Stream stream_file",
     "temporal.training": """
         Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes evaluate
-        find_recipe plan recipes train
+        find_recipe plan recipes report train
     """,
     "temporal.convolution": "CausalConv1d",
 }

@@ -60,11 +60,12 @@ def compare_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 def _name_ends(axes: Any, ends: list[tuple[float, float, str, Any]]) -> None:
     """Names beside the lines' ends, on the right of the panel, moved apart where they would touch."""
     low, high = axes.get_ylim()
+    most = 30  # characters of a name, its end, which tells runs apart; a longer one would leave no room for the lines
     gap, place = 0.085 * (high - low), -math.inf
     for value, _, name, color in sorted(ends):
         place = max(value, place + gap)
         axes.annotate(
-            name,
+            name if len(name) <= most else f"…{name[1 - most :]}",
             (1.0, place),
             (4, 0),
             xycoords=("axes fraction", "data"),

@@ -40,7 +40,7 @@ def raster(
         seconds_per_step: > 0.
         title: of the whole figure.
         frequencies: of the bins, in Hz, rising; they are then on the axis.
-        source: what the features come from.
+        source: what the features come from; if not from a "front end", they are called channels, not bins.
     Shape:
         spikes: [T, neurons] each, anything but 0 counts as a spike.  features: [bins, T].  readout: [T, classes].
     Raises:
@@ -85,11 +85,12 @@ def _matrix(name: str, values: Any, shape: str) -> np.ndarray:
 
 def _draw_frames(axes: Axes, frames: np.ndarray, step: float, frequencies: Sequence[float] | None, source: str) -> None:
     bins, steps = frames.shape
-    styled(axes, y="bin" if frequencies is None else "frequency (kHz)", grid=False)
+    unit = "bin" if source == "front end" else "channel"
+    styled(axes, y=unit if frequencies is None else "frequency (kHz)", grid=False)
     if frequencies is not None and bins > 1:
         places = sorted({round(k * (bins - 1) / 4) for k in range(5)})
         axes.set_yticks(places, [f"{frequencies[place] / 1000:.2g}" for place in places])
-    _say(axes, source, f"{bins} bins")
+    _say(axes, source, f"{bins} {unit}s")
     if frames.size:
         extent = (0, steps * step, -0.5, bins - 0.5)
         axes.imshow(frames, origin="lower", aspect="auto", extent=extent, cmap=IMAGE, interpolation="none")

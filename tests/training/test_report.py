@@ -102,9 +102,13 @@ def test_a_finished_run(copied, trained):
 
 
 def test_a_report_is_written_again_and_no_other_file_is(copied, trained, tmp_path):
-    before = copied.stat().st_mtime_ns
+    before, beside = copied.stat().st_mtime_ns, copied.with_name("report_pictures")
+    shutil.copy(beside / "recording_1.png", beside / "recording_9.png")  # of an earlier report that showed more
+    shutil.copy(trained.folder / "raster.png", beside / "mine.png")
     assert report(copied.parent, data=Run(copied.parent).recipe().data.path) == copied
     assert copied.stat().st_mtime_ns > before
+    assert not (beside / "recording_9.png").exists() and (beside / "mine.png").exists()
+    (beside / "mine.png").unlink()
     other = tmp_path / "mine.html"
     other.write_text("<html>mine</html>")
     for out in (other, tmp_path):
@@ -203,7 +207,7 @@ def test_names_are_shown_and_never_read_as_html(trained, tmp_path):
     (folder / "model.safetensors").unlink()
     file = report(folder)
     page = read(file)
-    assert name in page.words and "<img src=x onerror=y>" in page.words and "</td><b>low" in page.words
+    assert f"tones: {name}" in page.words and "<img src=x onerror=y>" in page.words and "</td><b>low" in page.words
     assert "49" not in page.words and html.escape("</p><script>") in file.read_text()
 
 
@@ -218,11 +222,11 @@ def test_several_runs_side_by_side(trained, small, tmp_path, monkeypatch):
     assert str(file) == "report.html" and page.words[0] == "2 runs"
     table = page.text[page.text.index("Settings that differ") :].split(" | ")
     assert table[3:7] == ["network.hidden", "24", "12", table[6]] and "network.layers" not in table[:12]
-    assert str(tmp_path / "a" / "run") in page.words  # two folders of one name
+    assert "a/run" in page.words and "b/run" in page.words  # two folders of one name
     names = {path.name for path in (tmp_path / "report_pictures").iterdir()}
     assert {"comparison.png", "run_1_learning_curve.png", "run_2_learning_curve.png"} <= names
     same = read(report(["a/run", "a/run"], "same.html"))
-    assert "All settings are the same." in same.words
+    assert "All settings are the same." in same.words and str(tmp_path / "a" / "run") in same.words
 
 
 def test_one_class_and_one_speaker():

@@ -16,6 +16,7 @@ from ..progress import Progress
 from .comparison import comparison_section
 from .facts import RunFacts, read_run
 from .measured import measure
+from .sections import MADE_BY as PICTURE_MADE_BY
 from .sections import bytes_of, interval, run_sections
 
 if TYPE_CHECKING:
@@ -191,10 +192,11 @@ def _accuracy(facts: RunFacts) -> float:
 
 def _make_names_differ(read: list[RunFacts]) -> None:
     """Runs in folders of one name are told apart by the folder above."""
-    names = [facts.name for facts in read]
-    for facts in read:
-        if names.count(facts.name) > 1:
-            facts.name = str(facts.run.folder.resolve())
+    for longer in (lambda path: f"{path.parent.name}/{path.name}", str):
+        names = [facts.name for facts in read]
+        for facts in read:
+            if names.count(facts.name) > 1:
+                facts.name = longer(facts.run.folder.resolve())
 
 
 def _named(section: Section, prefix: str) -> Section:
@@ -215,8 +217,11 @@ def _footer() -> str:
 def _write(page: Page, file: Path) -> None:
     beside = file.with_name(f"{file.stem}_pictures")
     beside.mkdir(parents=True, exist_ok=True)
-    for picture in page.pictures():
-        content = picture.png
-        write_atomically(beside / f"{picture.name}.png", lambda opened, content=content: opened.write(content))
+    pictures = {beside / f"{picture.name}.png": picture.png for picture in page.pictures()}
+    for place, content in pictures.items():
+        write_atomically(place, lambda opened, content=content: opened.write(content))
+    for old in set(beside.glob("*.png")) - set(pictures):  # of an earlier report that showed more
+        if PICTURE_MADE_BY.encode() in old.read_bytes()[:300]:
+            old.unlink()
     html = render_page(page).encode()
     write_atomically(file, lambda opened: opened.write(html))

@@ -142,4 +142,7 @@ def _result(stored: dict[str, Any], model: Model | None) -> Result:
 
 
 def _counts(line: dict[str, Any]) -> list[DelayCounts]:
-    return [DelayCounts(part["layer"], tuple(part["counts"]), part["learned"]) for part in line.get("delays", ())]
+    return [
+        DelayCounts(part["layer"], tuple(part["counts"]), part["learned"], part.get("first", 0))
+        for part in line.get("delays", ())
+    ]

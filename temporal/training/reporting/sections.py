@@ -26,7 +26,9 @@ from .facts import RunFacts
 from .measured import Measured
 
 __all__ = ["activity_section", "configuration_section", "delay_section", "deployment_section", "interval"]
-__all__ += ["learning_section", "picture", "recording_section", "result_section", "run_sections"]
+__all__ += ["MADE_BY", "learning_section", "picture", "recording_section", "result_section", "run_sections"]
+
+MADE_BY = "temporal report"  # stands in each picture, so that one of an earlier report is known as such
 
 
 def run_sections(facts: RunFacts) -> list[Section]:
@@ -46,7 +48,7 @@ def run_sections(facts: RunFacts) -> list[Section]:
 def picture(name: str, figure: Any, alt: str) -> Picture:
     """A figure as a picture of the page."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", bbox_inches="tight")
+    figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": MADE_BY})
     return Picture(name, file.getvalue(), alt)
 
 
@@ -146,7 +148,7 @@ def delay_section(facts: RunFacts) -> Section | None:
     if not after:
         return None
     blocks: list[Any] = []
-    if before is None or [(a.name, len(a.counts)) for a in before] != [(a.name, len(a.counts)) for a in after]:
+    if before is None or [(a.name, a.steps) for a in before] != [(a.name, a.steps) for a in after]:
         before = None
         blocks.append(Text("The delays that the network began with are not known.", "note"))
     drawn = delay_histograms(before, after)
