@@ -13,6 +13,7 @@ if _TYPE_CHECKING:
     from .loop import Interrupted, train
     from .planning import Plan, plan
     from .progress import Progress
+    from .reporting import report
 
 _HOME = {
     "Interrupted": "loop",
@@ -22,6 +23,7 @@ _HOME = {
     "engines_agree": "evaluation",
     "evaluate": "evaluation",
     "plan": "planning",
+    "report": "reporting",
     "train": "loop",
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "find_recipe",
     "plan",
     "recipes",
+    "report",
     "train",
 ]
 
