@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .._dispatch import Backends
-from . import reference
+from . import frequency, reference
 from .reference import ACTIVATIONS, BY_RESULT
 
 __all__ = ["ACTIVATIONS", "causal_conv", "causal_conv_stream", "later"]
@@ -27,8 +27,10 @@ def causal_conv(
 
     y[t] = activation(b + sum_k w[:, :, k] x[t - (K - 1 - k) dilation])
 
-    Depthwise and dense kernels are ours, on a CPU and on a GPU; what else there is takes cuDNN, or torch's own. On a GPU
-    dense float32 is TF32 where torch lets cuDNN use it. Autocast is the caller's business: all tensors have one dtype.
+    Depthwise and dense kernels are ours, on a CPU and on a GPU; what else there is takes cuDNN, or torch's own. On a CPU
+    depthwise ones of some 500 taps and more (in float64 some 50) are computed by Fourier transforms where that is faster;
+    `temporal.kernels.use("reference")` has nothing of it. On a GPU dense float32 is TF32 where torch lets cuDNN use it. All
+    tensors have one dtype: autocast is the caller's business.
 
     Args:
         x: [T, B, I], time first.
@@ -55,10 +57,11 @@ def causal_conv(
         return reference.convolve(*given, *rest)
     learns = _learns(*given)
     if torch.compiler.is_compiling():
-        if x.device.type != "cpu" or _cpu_refuses(x, weight, groups):  # whose compiler fuses torch's own by itself
+        # On a GPU the compiler fuses torch's own operations by itself.
+        if x.dtype != torch.float32 or _cpu_refuses(x, weight, history, dilation, groups):
             return reference.convolve(*given, *rest)
         return torch.ops.temporal.causal_conv(*given, *rest, learns)[0]
-    backend = _BACKENDS.choose(x, weight, groups)
+    backend = _BACKENDS.choose(x, weight, history, dilation, groups)
     if backend is reference:
         return reference.convolve(*given, *rest)
     if type(x) not in (Tensor, torch.nn.Parameter):
@@ -98,8 +101,8 @@ def causal_conv_stream(
     given, rest = (x, weight, bias, history), (dilation, groups, activation)
     if x.ndim == 3 and x.shape[0] == 1 and type(x) is Tensor and not _transformed() and not _learns(*given):
         _check(*given, *rest)
-        backend = _BACKENDS.choose(x, weight, groups)
-        if backend is not reference and x.device.type == "cpu":
+        backend = _BACKENDS.choose(x, weight, history, dilation, groups)
+        if backend is not reference and x.device.type == "cpu" and x.dtype == torch.float32:
             return backend.step(*given, *rest)
     y = causal_conv(x, weight, bias, dilation=dilation, groups=groups, activation=activation, history=history)
     return y, later(x, history, (weight.shape[2] - 1) * dilation)
@@ -171,17 +174,19 @@ def _explain(
             )
 
 
-def _cpu_refuses(x: Tensor, weight: Tensor, groups: int) -> str | None:
+def _cpu_refuses(x: Tensor, weight: Tensor, history: Tensor | None, dilation: int, groups: int) -> str | None:
     if x.device.type != "cpu":
         return f"needs a CPU tensor, x is on {x.device}"
     if x.dtype != torch.float32:
-        return f"computes in float32, x is {x.dtype}"
+        if x.dtype == torch.float64 and frequency.pays(x, weight, history is not None, dilation, groups):
+            return None
+        return f"computes in float32, and in float64 very long depthwise kernels, x is {x.dtype}"
     if groups > 1 and not weight.shape[0] == x.shape[2] == groups:
         return f"has dense and depthwise kernels, not {groups} groups of {x.shape[2]} channels into {weight.shape[0]}"
     return "has nothing to compute" if not x.numel() else None
 
 
-def _cuda_refuses(x: Tensor, weight: Tensor, groups: int) -> str | None:
+def _cuda_refuses(x: Tensor, weight: Tensor, history: Tensor | None, dilation: int, groups: int) -> str | None:
     if x.device.type != "cuda":
         return f"needs a CUDA tensor, x is on {x.device}"
     if x.dtype == torch.float64:
@@ -197,7 +202,7 @@ _BACKENDS = Backends("causal_conv", __name__, cuda=_cuda_refuses, cpu=_cpu_refus
 
 
 def _forward(x, weight, bias, history, dilation, groups, activation, keep):
-    backend = _BACKENDS.choose(x, weight, groups)
+    backend = _BACKENDS.choose(x, weight, history, dilation, groups)
     return backend.forward(x, weight, bias, history, dilation, groups, activation, keep)
 
 
@@ -207,7 +212,7 @@ def _shapes(x, weight, bias, history, dilation, groups, activation, keep):
 
 
 def _backward(grad, x, weight, bias, history, kept, dilation, groups, activation, needs):
-    backend = _BACKENDS.choose(x, weight, groups)
+    backend = _BACKENDS.choose(x, weight, history, dilation, groups)
     return backend.backward(grad, x, weight, history, kept, dilation, groups, activation, needs)
 
 
@@ -238,10 +243,10 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        *given, dilation, groups, activation = inputs
-        y, kept = _forward(*inputs, True)
+        x, weight, bias, history, dilation, groups, activation = inputs
+        y, kept = _forward(x, weight, bias, history, dilation, groups, activation, True)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*given, y if activation == "relu" else kept)
+        ctx.save_for_backward(x, weight, bias, history, y if activation == "relu" else kept)
         ctx.rest, ctx.keep = (dilation, groups, activation), True
         return y
 
@@ -250,12 +255,15 @@ class _Eager(torch.autograd.Function):
         if grads[0] is None or torch.is_grad_enabled():  # whose own gradient the operator refuses
             return _differentiate(ctx, grads[0], None)[:7]
         needs = ctx.needs_input_grad[:4]
-        results = _backward(grads[0], *ctx.saved_tensors, *ctx.rest, needs)
+        (x, weight, bias, history, kept), (dilation, groups, activation) = ctx.saved_tensors, ctx.rest
+        results = _backward(grads[0], x, weight, bias, history, kept, dilation, groups, activation, needs)
         return *(r if n else None for r, n in zip(results, needs, strict=True)), None, None, None
 
 
 def _refuse(ctx, *grads):
-    raise RuntimeError("causal_conv: no second derivatives here; use float64, or temporal.kernels.use('reference')")
+    raise RuntimeError(
+        "causal_conv: no second derivatives here; use temporal.kernels.use('reference'), or float64 and a shorter kernel"
+    )
 
 
 _LIBRARY = torch.library.Library("temporal", "FRAGMENT")  # the operators live as long as this

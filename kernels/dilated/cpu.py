@@ -1,4 +1,7 @@
-"""Causal convolutions on the CPU: depthwise ones compiled by numba, dense ones by oneDNN, channels last."""
+"""Causal convolutions on the CPU: depthwise ones compiled by numba, dense ones by oneDNN, channels last.
+
+Depthwise ones of very long kernels are products of spectra, by a rule: `frequency.pays`.
+"""
 
 from collections.abc import Sequence
 
@@ -8,7 +11,7 @@ from torch import Tensor
 
 from .._memory import empty, workspace
 from .._threads import share
-from . import _dense
+from . import _dense, frequency, reference
 from ._activations import KINDS, activate, differentiated, flat, kernel
 from ._little import convolve as convolve_little
 from ._little import pays as little
@@ -32,6 +35,14 @@ def forward(
     """``reference.convolve``, and with ``keep`` what was before an activation whose gradient is not seen in its result."""
     kind, stride = KINDS[activation], dilation * x.shape[1]
     keep = keep and kind > 1
+    if frequency.pays(x, weight, history is not None, dilation, groups):
+        taps, before = _that_meet(weight, history, x, dilation)
+        z = frequency.convolve(x, taps, bias, before, dilation)
+        if z.isfinite().all():  # else what is not would have spread over its block
+            y = z if not kind else reference.ACTIVATIONS[activation](z)
+            return y, z if keep else y.new_empty(0)
+    if x.dtype == torch.float64:
+        return reference.forward(x, weight, bias, history, dilation, groups, activation, keep)
     weight, history = _that_meet(weight, history, x, dilation)
     if groups == 1:
         y, z = _dense.convolve(x, weight, bias, history, stride, keep, kind)
@@ -50,10 +61,17 @@ def backward(
     for_x, for_weight, for_bias, for_history = needs
     stride, kind, taps = dilation * x.shape[1], KINDS[activation], weight.shape[2]
     grad = grad.contiguous()
+    double, none = x.dtype == torch.float64, grad.new_empty(0)
+    spectral = frequency.pays(x, weight, history is not None, dilation, groups) and bool(
+        grad.isfinite().all() and x.isfinite().all() and (history is None or history.isfinite().all())
+    )
+    if double and not spectral:
+        return reference.backward(grad, x, weight, history, kept, dilation, groups, activation, needs)
     if kind:
-        grad = differentiated(grad, kept, kind)
-    none = grad.new_empty(0)
+        grad = reference.undo(grad, kept, activation) if double else differentiated(grad, kept, kind)
     results = [none, none, grad.sum((0, 1)) if for_bias else none, none]
+    if spectral:
+        return _spectral(grad, x, weight, history, dilation, needs, results)
     if for_history and history is not None:  # it is input, too
         past = history.shape[0]
         of_all = _input_gradient(grad, weight, stride, groups, past)
@@ -65,6 +83,24 @@ def backward(
         of_weight = _depthwise_weight if groups > 1 else _dense.weight_gradient
         found = of_weight(grad, x, history, stride, met.shape)
         results[1] = torch.nn.functional.pad(found, (taps - met.shape[2], 0))
+    return results
+
+
+def _spectral(
+    grad: Tensor, x: Tensor, weight: Tensor, history: Tensor | None, dilation: int, needs: Sequence[bool],
+    results: list[Tensor],
+) -> list[Tensor]:  # fmt: skip
+    """``results``, of which that for the bias is there, by products of spectra."""
+    met, before = _that_meet(weight, history, x, dilation)
+    past = (met.shape[2] - 1) * dilation
+    of_all, of_weight = frequency.backward(grad, x, met, before, dilation, needs[0] or needs[3], needs[1])
+    if of_all is not None:
+        if needs[0]:
+            results[0] = of_all[past:].clone()
+        if needs[3]:
+            results[3] = of_all[:past].clone()
+    if of_weight is not None:
+        results[1] = torch.nn.functional.pad(of_weight, (weight.shape[2] - met.shape[2], 0))
     return results
 
 

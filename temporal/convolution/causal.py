@@ -1,7 +1,7 @@
 """Causal dilated convolution over time, with the protocol's state."""
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -125,7 +125,7 @@ class CausalConv1d(nn.Module):
         )  # fmt: skip
         weight: Tensor = self.weight
         bias: Tensor | None = self.bias
-        how = {"dilation": self.dilation, "groups": self.groups, "activation": self.activation or "none"}
+        how: Any = {"dilation": self.dilation, "groups": self.groups, "activation": self.activation or "none"}
         if not autocasts(x, weight):
             return causal_conv_stream(x, weight, bias, history=state, **how)
         dtype = torch.get_autocast_dtype(x.device.type)
