@@ -267,7 +267,7 @@ def delayed_cases(counts: Sequence[int] = (1, 6)) -> Iterator[Delays]:
     sigma = history.new_empty(())
     rows, signal = steps * batch, 4.0 * grad.numel()
     for count in counts:
-        rest = (sigma, max_delay, "gaussian", count)
+        rest: Any = (sigma, max_delay, "gaussian", count)
         given, synapses = (history, pairs, pairs), rows * neurons * neurons
         taps = f"{count} live tap{'s' if count > 1 else ''}"
         _, forward = cuda.plan_forward(*given, *rest)
