@@ -271,7 +271,7 @@ def delayed_cases(counts: Sequence[int] = (1, 6)) -> Iterator[Delays]:
         given, synapses = (history, pairs, pairs), rows * neurons * neurons
         taps = f"{count} live tap{'s' if count > 1 else ''}"
         _, forward = cuda.plan_forward(*given, *rest)
-        _, _, back = cuda.plan_backward(grad, *given, *rest, (True, True))
+        _, _, back = cuda.plan_backward(grad, *given, *rest, needs=(True, True))
         once, window = synapses * count, synapses * (8 + count - 1) / 8
         again = window + synapses / max(1, 2 // count)
         yield Delays(f"synapses, forward, {taps}", forward, once, window, 2 * signal)
