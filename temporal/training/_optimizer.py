@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -42,7 +43,7 @@ def learning_rate_of(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: in
         steps: updates an epoch.
     """
     settings = recipe.optimizer
-    factors = []
+    factors: list[Callable[[int], float]] = []
     for group in optimizer.param_groups:
         own = settings.delay_schedule if group.get("delays") else "same"
         kind = settings.schedule if own == "same" else own

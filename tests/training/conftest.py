@@ -195,7 +195,8 @@ def run_in_child(do, plan=None, limit=600):
 
 
 @pytest.fixture(scope="session")
-def in_child():
+def in_child(trained):
+    """:func:`run_in_child`, in a process that has trained before: what that loads and compiles is there after a fork."""
     if not hasattr(os, "fork"):
         pytest.skip("a process is forked here, which this system cannot")
     return run_in_child
