@@ -146,6 +146,12 @@ class _Steps:
         return (outputs - truth).abs().max().item()
 
 
+def _step_by_step(runner: Runner, x: Any) -> Tensor:
+    """All steps from rest, each a call of its own."""
+    runner.reset()
+    return torch.stack([torch.as_tensor(runner.step(features)) for features in x])
+
+
 def _anew(runner: Runner) -> Callable[[Any], Any]:
     runner.reset()
     return runner.step
