@@ -18,6 +18,7 @@ from .reference import (
     nearest,
     spread,
 )
+from .shift import shifted
 
 __all__ = [
     "KERNELS",
@@ -81,8 +82,8 @@ def delayed_linear(
     """
     if per != "synapse" or kernel not in KERNELS:
         return reference.delayed_linear(
-            history, weight, delay, sigma, bias, max_delay=max_delay, kernel=kernel, per=per, copies=copies
-        )
+            history, weight, delay, sigma, bias, max_delay=max_delay, kernel=kernel, per=per, copies=copies, shift=shifted,
+        )  # fmt: skip
     if not isinstance(sigma, Tensor):
         width = float(sigma)
         sigma = weight.new_full((), width)

@@ -3,15 +3,17 @@
 A new command is one file with a function under ``@command``, and its name in the imports below.
 """
 
-import sys
+import sys as _sys
 
-from . import bench, completion, evaluate, spikes, stream, train
-from ._app import app
-from ._errors import debugging, explained
+from . import bench, completion, doctor, evaluate, export, report, spikes, stream, study, train
+from ._app import app as _application
+from ._errors import debugging as _debugging
+from ._errors import explained as _explained
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
 
-_FAMILIES = (bench, completion, evaluate, spikes, stream, train)  # loading them registers their commands
+# Loading them registers their commands.
+_FAMILIES = (bench, completion, doctor, evaluate, export, report, spikes, stream, study, train)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -20,8 +22,8 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: those after the program's name; of this process otherwise.
     """
-    debug, arguments = debugging(sys.argv[1:] if arguments is None else arguments)
-    with explained(debug):
-        status = app(arguments, exit_on_error=False, print_error=False)
+    debug, arguments = _debugging(_sys.argv[1:] if arguments is None else arguments)
+    with _explained(debug):
+        status = _application(arguments, exit_on_error=False, print_error=False)
         if status:
-            sys.exit(status)
+            _sys.exit(status)

@@ -28,7 +28,7 @@ app = App(
 Folder = Annotated[Path | None, Parameter(accepts_keys=False)]
 Overrides = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 # Of the named recipes, so that shells complete them: asking temporal.training would load torch at every Tab.
-RecipeName = Literal["digits", "commands", "shd", "ssc", "gsc"] | str
+RecipeName = Literal["digits", "commands", "shd", "ssc", "gsc", "shd-published", "ssc-published"] | str
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 

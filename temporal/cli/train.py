@@ -40,7 +40,7 @@ def train(
         temporal train digits --data recordings --split speaker=anna
         temporal train shd --data shd --dry-run
         temporal train digits --resume --out runs/digits-20261124-101500
-        torchrun --nproc-per-node 2 -m temporal train digits
+        torchrun --standalone --nproc-per-node 2 -m temporal train digits
 
     Args:
         recipe: a name (see `temporal recipes`), or a .toml or .py file.
@@ -104,7 +104,7 @@ def recipes(*, json: Flag = False) -> None:
         print(_json.dumps({name: recipe.to_dict() for name, (_, recipe) in named().items()}))
         return
     for name, (about, _) in named().items():
-        print(f"{name:10} {about}")
+        print(f"{name:14} {about}")
 
 
 def _pairs(tokens: tuple[str, ...]) -> dict[str, str]:

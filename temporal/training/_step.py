@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -77,28 +76,14 @@ class TrainingStep(nn.Module):
         return logits.sum(), batch.labels.new_zeros(())
 
 
-def optimizer_of(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW with three groups: weights; biases and normalisation, which do not decay; delays, with their own rate."""
-    delays = [
-        layer.delay for layer in model.modules() if isinstance(layer, DelayedLinear) and layer.delay.requires_grad
-    ]
-    is_delay = {id(p) for p in delays}
-    others = [p for p in model.parameters() if p.requires_grad and id(p) not in is_delay]
-    settings = recipe.optimizer
-    groups = [
-        {"params": [p for p in others if p.ndim >= 2], "lr": settings.lr, "weight_decay": settings.weight_decay},
-        {"params": [p for p in others if p.ndim < 2], "lr": settings.lr, "weight_decay": 0.0},
-        {"params": delays, "lr": settings.lr_delay, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]])
-
-
 def delay_schedule(recipe: Recipe, model: Model) -> DelaySchedule | None:
     """The schedule of sigma, for a network that has delays."""
     if not any(isinstance(layer, DelayedLinear) for layer in model.modules()):
         return None
     delays = recipe.delays
-    return DelaySchedule(end=delays.sigma_end, until=delays.until, round_at=delays.round_at)
+    return DelaySchedule(
+        start=delays.sigma_start, end=delays.sigma_end, until=delays.until, round_at=delays.round_at, floor=delays.floor
+    )
 
 
 def widest_delay(model: Model) -> float:

@@ -32,12 +32,12 @@ from temporal.models import save
 from ._board import Board
 from ._checkpoint import Position, restore_checkpoint, save_checkpoint, share_checkpoint
 from ._fields import differences
+from ._optimizer import learning_rate_of, optimizer_of
 from ._ranks import Ranks, Share
 from ._step import (
     TrainingStep,
     delay_schedule,
     fit_normalisation,
-    optimizer_of,
     seed_of,
     spec_of,
     widest_delay,
@@ -143,19 +143,13 @@ class _Training:
         self.rows: list[dict[str, Any]] = []
         self.stop = False
         optimizer = optimizer_of(self.model, recipe)
-        self.learning_rate = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=self.total_steps,
-            pct_start=recipe.optimizer.warmup,
-            cycle_momentum=False,
-        )
+        self.learning_rate = learning_rate_of(optimizer, recipe, len(self.sampler))
         parts = (self.model, optimizer, self.learning_rate, self.position)
         rows = restore_checkpoint(run, recipe, *parts, say=progress.say) if ranks.first else None
+        if ranks.first:
+            self.health.resume(run, self.position.epoch)
         if ranks.from_first(lambda: rows is not None):
             self.rows = share_checkpoint(ranks, *parts, rows or [])
-            if ranks.first:
-                self.health.resume(run, self.position.epoch)
         else:
             if ranks.first:
                 self._check_that_nothing_is_lost()
@@ -248,7 +242,8 @@ class _Training:
         for rows in self.sampler:
             step = here.epoch * len(self.sampler) + here.batch
             if self.delays is not None:
-                self.delays.apply(self.model, step / self.total_steps)
+                each_step = self.recipe.delays.every == "step"
+                self.delays.apply(self.model, step / self.total_steps if each_step else here.epoch / self.recipe.epochs)
             loss, right, stop = self._update(rows, step)
             if not math.isfinite(loss):
                 self._lost(loss, rows, step)

@@ -22,6 +22,7 @@ from .spikes import SpikeAugment, Spikes
 
 __all__ = ["Augment", "Data", "Delays", "Optimizer", "Recipe"]
 
+_SCHEDULES, _EVERY = ("one-cycle", "cosine", "constant"), ("step", "epoch")
 _SOUND, _SPIKES = ("folder", "speech-commands"), ("shd", "ssc")
 
 
@@ -91,31 +92,47 @@ class Delays:
     """How the delay kernels narrow during training; see :class:`temporal.delays.DelaySchedule`.
 
     Args:
-        sigma_end: their standard deviation, in steps, when the narrowing ends.
+        sigma_start: their standard deviation at first, in steps; ``None`` is half of the longest delay.
+        sigma_end: the same when the narrowing ends.
         until: the part of training, 0..1, after which sigma stays at its end.
-        round_at: the part of training after which delays are whole steps and only weights learn.
+        round_at: the part of training after which delays are whole steps and only weights learn; 1: never in training.
+        floor: what does not shrink of sigma, in steps, below sigma_end; 0.27 in the published networks.
+        every: sigma changes with each "step" or "epoch".
     """
 
+    sigma_start: float | None = None
     sigma_end: float = 0.3
     until: float = 0.6
     round_at: float = 0.9
+    floor: float = 0.0
+    every: str = "step"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """AdamW under a one-cycle schedule, one rate for weights and one for delays.
+    """Adam, one rate for weights and one for delays, and how they change.
 
     Args:
+        method: "adamw", or "adam", where the decay is part of the gradient.
         lr: largest learning rate of weights.
         lr_delay: largest learning rate of delays, in steps per update.
-        weight_decay: decoupled decay of weights; delays and normalisation have none.
+        weight_decay: decay of weights; delays and normalisation have none.
         warmup: the part of training, 0..1, in which the rate rises.
+        schedule: of the rates: "one-cycle" (a twenty-fifth, up to the largest, down to nothing), "cosine" (up in a line,
+            down as a cosine) or "constant".
+        delay_schedule: of the delays' rate: "same", or one of these, without a rise.
+        every: the rates change with each "step" or "epoch".
     """
+
+    method: str = "adamw"
 
     lr: float = 2e-3
     lr_delay: float = 0.1
     weight_decay: float = 1e-4
     warmup: float = 0.1
+    schedule: str = "one-cycle"
+    delay_schedule: str = "same"
+    every: str = "step"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +178,11 @@ class Recipe:
     def __post_init__(self) -> None:
         known("readout", self.readout, READOUTS)
         known("on_error", self.data.on_error, ("raise", "skip"))
+        known("optimizer.method", self.optimizer.method, ("adamw", "adam"))
+        known("optimizer.schedule", self.optimizer.schedule, _SCHEDULES)
+        known("optimizer.delay_schedule", self.optimizer.delay_schedule, ("same", *_SCHEDULES))
+        known("optimizer.every", self.optimizer.every, _EVERY)
+        known("delays.every", self.delays.every, _EVERY)
         known("kind of data", self.data.kind, (*_SOUND, *_SPIKES))
         self._check_kinds()
         sound = self.augment if isinstance(self.augment, Augment) else Augment()

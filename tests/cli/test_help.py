@@ -10,8 +10,8 @@ from typing import get_args
 import pytest
 
 from temporal import benchmarks, training
-from temporal.cli import app, bench
-from temporal.cli._app import RecipeName, examples
+from temporal.cli import bench
+from temporal.cli._app import RecipeName, app, examples
 
 COMMANDS = {name: app[name].default_command for name in app if not name.startswith("-")}
 
@@ -43,6 +43,8 @@ print(json.dumps({{"texts": texts, "loaded": sorted(sys.modules)}}))
 def test_examples_can_be_called(name):
     for line in examples(COMMANDS[name]):
         words = shlex.split(line.removeprefix("source <(").removesuffix(")").partition(" > ")[0])
+        if words[0] == "torchrun":  # ... -m temporal COMMAND
+            words = words[words.index("temporal") :]
         assert words[0] == "temporal"
         command, *_ = app.parse_args(words[1:], exit_on_error=False, print_error=False)
         assert command in COMMANDS.values()

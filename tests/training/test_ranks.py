@@ -32,7 +32,7 @@ def together(size, task, *arguments):
     answers = []
     for _, here in ends:
         try:
-            answers.append(here.recv() if here.poll(120) else ("hangs", ""))
+            answers.append(here.recv() if here.poll(500) else ("hangs", ""))
         except EOFError:
             answers.append(("dead", ""))
     for process, _ in ends:
@@ -46,7 +46,6 @@ def _child(pipe, rank, size, port, task, arguments):
     torch.set_num_threads(1)  # a forked process has lost torch's other threads
     names = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in names.items()}, MASTER_ADDR="127.0.0.1")
-    pictures.draw = lambda *given: None
     try:
         answer = ("done", task(rank, *arguments))
     except SystemExit as stop:
@@ -56,27 +55,36 @@ def _child(pipe, rank, size, port, task, arguments):
     pipe.send(answer)
 
 
-def in_double():
-    """Train in float64: one process and several differ by 1e-13 there, and the order of sums flips no spike."""
+@pytest.fixture
+def alone(monkeypatch):
+    """One process, to compare with: a single thread, no pictures."""
+    monkeypatch.setattr(pictures, "draw", lambda *given: None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def in_double(alone, monkeypatch):
+    """Train in float64, here and in forked processes: one and several differ by 1e-13 there, and no spike flips."""
     fit, gather, batches = loop.fit_normalisation, loop.gather, loop.batches
 
     def widened(batch):
-        signal = "wave" if hasattr(batch, "wave") else "spikes"
-        return batch._replace(**{signal: getattr(batch, signal).double()})
+        return batch._replace(wave=batch.wave.double())
 
     def fit_and_widen(model, recordings):
         fit(model, recordings)
         model.double()
 
-    loop.fit_normalisation = fit_and_widen
-    loop.gather = lambda data, rows: widened(gather(data, rows))
-    loop.batches = lambda *given: map(widened, batches(*given)) if len(given) > 2 else batches(*given)
+    monkeypatch.setattr(loop, "fit_normalisation", fit_and_widen)
+    monkeypatch.setattr(loop, "gather", lambda data, rows: widened(gather(data, rows)))
+    watched = lambda *given: map(widened, batches(*given)) if len(given) > 2 else batches(*given)  # noqa: E731
+    monkeypatch.setattr(loop, "batches", watched)
 
 
-def train_in_double(rank, recipe, out):
-    in_double()
-    run = train(recipe, out, device="cpu")
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in run.metrics()]
+def train_one(rank, recipe, out):
+    train(recipe, out, device="cpu")
 
 
 def files_of(run):
@@ -107,21 +115,22 @@ def varied(small):
     return dataclasses.replace(small, augment=augment, epochs=5, batch_size=7)
 
 
-def test_after_20_steps_two_processes_have_the_weights_of_one(varied, tmp_path):
+def test_after_20_steps_two_processes_have_the_weights_of_one(varied, tmp_path, in_double):
     """With dropout, every augmentation, batch norm over ragged lengths, delays on walls, and rounded ones at the end."""
-    (one,) = together(1, train_in_double, varied, tmp_path / "one")
-    two = together(2, train_in_double, varied, tmp_path / "two")
-    assert [one[0], *(status for status, _ in two)] == ["done"] * 3, [one, two]
-    assert one[1][-1]["step"] == 20 and one[1][-1]["rounded"]
+    one = train(varied, tmp_path / "one", device="cpu")
+    assert one.metrics()[-1]["step"] == 20 and one.metrics()[-1]["rounded"]
+    two = together(2, train_one, varied, tmp_path / "two")
+    assert [status for status, _ in two] == ["done"] * 2, two
     same_run(tmp_path / "two", tmp_path / "one", 1e-9)
 
 
-def test_a_process_without_a_recording_changes_nothing(varied, tmp_path):
+@pytest.mark.slow
+def test_a_process_without_a_recording_changes_nothing(varied, tmp_path, in_double):
     """Batches of two among three processes: one of them never has any."""
     recipe = varied.override({"epochs": 1, "batch_size": 2})
-    (one,) = together(1, train_in_double, recipe, tmp_path / "one")
-    three = together(3, train_in_double, recipe, tmp_path / "three")
-    assert [one[0], *(status for status, _ in three)] == ["done"] * 4, [one, three]
+    train(recipe, tmp_path / "one", device="cpu")
+    three = together(3, train_one, recipe, tmp_path / "three")
+    assert [status for status, _ in three] == ["done"] * 3, three
     same_run(tmp_path / "three", tmp_path / "one", 1e-9)
 
 
@@ -137,33 +146,24 @@ def stop_in_one(rank, recipe, out):
     train(recipe, out, device="cpu")
 
 
-def test_ctrl_c_in_one_process_stops_all_and_one_process_resumes(varied, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "draw", lambda *given: None)
+@pytest.mark.slow
+def test_ctrl_c_in_one_process_stops_all_and_one_process_resumes(varied, tmp_path, alone):
     recipe = varied.override({"epochs": 2})
     stopped = together(2, stop_in_one, recipe, tmp_path / "run")
     assert [status for status, _ in stopped] == ["Interrupted", "exit"], stopped
     assert "continue with --resume" in stopped[0][1] and stopped[1][1] == 130
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        train(recipe, tmp_path / "run", resume=True, device="cpu")
-        train(recipe, tmp_path / "whole", device="cpu")
-    finally:
-        torch.set_num_threads(threads)
+    train(recipe, tmp_path / "run", resume=True, device="cpu")
+    train(recipe, tmp_path / "whole", device="cpu")
     same_run(tmp_path / "run", tmp_path / "whole", 1e-5)  # float32: sums in another order
 
 
-def test_what_is_wrong_for_all_is_said_by_the_first(varied, tmp_path):
+def test_what_is_wrong_for_all_is_said_by_the_first(varied, tmp_path, alone):
     nowhere = varied.override({"data.path": str(tmp_path / "nowhere")})
-
-    def task(rank, recipe, out):
-        train(recipe, out, device="cpu")
-
-    first, second = together(2, task, nowhere, tmp_path / "run")
+    first, second = together(2, train_one, nowhere, tmp_path / "run")
     assert first[0] == "FileNotFoundError" and "nowhere" in first[1]
     assert second[0] == "ConnectionError" and "another process" in second[1]
     assert not (tmp_path / "run").exists()
-    first, second = together(2, task, varied.override({"optimizer.lr": 1e30}), tmp_path / "diverged")
+    first, second = together(2, train_one, varied.override({"optimizer.lr": 1e30}), tmp_path / "diverged")
     assert first[0] == "FloatingPointError" and second == ("exit", 1)
 
 

@@ -245,6 +245,43 @@ def test_the_committed_lines_about_convolutions():
     assert "\n".join(kernels.dilated_table()) in TABLE
 
 
+def check_delays(case, architecture):
+    """Signals in 128 bits; only a synapse's place, its weights and its sums in 32."""
+    code = machine_code(case.launch.compile(architecture))
+    assert code.spills == 0 and code.local_bytes == 0, case.name
+    assert {access.split(".")[0] for access in code.accesses} == {"LDG", "STG"}
+    assert code.registers <= 168, (case.name, code)  # 12 warps and more a multiprocessor hide the way to memory
+    allowed = {"LDG.E"} if "synapses" in case.name else set()
+    allowed |= {"STG.E"} if "for taps" in case.name else set()
+    assert code.narrow() <= allowed and code.accesses["LDG.E.128"] >= 8, (case.name, code)
+
+
+def test_delays_use_no_local_memory_and_wide_accesses():
+    for case in kernels.delayed_cases(counts=(6,)):
+        check_delays(case, 90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", kernels.ARCHITECTURES)
+def test_delays_of_any_number_of_taps(architecture):
+    """25 taps, of a wide sigma, are groups of 7."""
+    for case in kernels.delayed_cases(counts=(1, 2, 3, 4, 6, 25)):
+        check_delays(case, architecture)
+
+
+@same_compiler
+def test_the_committed_lines_about_delays():
+    case = next(case for case in kernels.delayed_cases(counts=(6,)) if case.name.startswith("shift, forward"))
+    codes = [machine_code(case.launch.compile(architecture)) for architecture in kernels.ARCHITECTURES]
+    registers = "/".join(str(code.registers) for code in codes)
+    assert f"| {case.name} | {registers} | 0/0/0 |" in TABLE
+    assert [c.name for c in kernels.delayed_cases()] == [
+        line.split(" | ")[0].removeprefix("| ")
+        for line in TABLE.splitlines()
+        if line.startswith(("| synapses,", "| shift,"))
+    ]
+
+
 ONE_COMPILATION = """
 from temporal.benchmarks import kernels
 case = next(case for case in kernels.cases() if case.name == "lif, inference, float32")
