@@ -21,7 +21,7 @@ FLOORS = (
     {"layers"},
     {"frontends", "neurons", "delays", "recurrent", "convrnn", "convolution"},
     {"models", "datasets"},
-    {"training", "analysis", "streaming", "interop", "benchmarks"},
+    {"training", "studies", "analysis", "streaming", "interop", "benchmarks"},
     {"cli", "__main__"},
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PUBLIC = {
     "temporal": """
         BatchNorm Dropout Model Sequential TimeDistributed analysis benchmarks convolution datasets delays frontends kernels
-        layers load models neurons streaming to_steps training
+        layers load models neurons streaming studies to_steps training
     """,
     "temporal.analysis": """
         Activity DelayCounts LayerActivity Page Picture Section SynapseActivity Table Text accuracy_by_group compare_curves
@@ -29,7 +29,7 @@ PUBLIC = {
         TimeMask TimeShift collate collate_spikes convert_folder generator_for generators_for read_audio read_header
         write_events
     """,
-    "temporal.delays": "DelaySchedule DelayedLinear RecurrentDelays",
+    "temporal.delays": "DelaySchedule DelayedConv1d DelayedLinear RecurrentDelays",
     "temporal.frontends": """
         AmplitudeToDB CQT Chain Chroma Cochlea CombinedFrequencyPeriodicity Deltas FoldOctaves Gammatonegram GriffinLim
         InverseMel InverseSTFT InvertibleCQT LEAF Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson
@@ -45,10 +45,11 @@ PUBLIC = {
     "temporal.models": "DelayedLIF GRU Mel ModelSpec deploy load read_spec save",
     "temporal.neurons": "ALIF AdLIF CubaLIF IF LI LIF ParametricLIF Recurrent functional",
     "temporal.neurons.functional": "adlif alif cuba_lif li lif",
-    "temporal.streaming": "Decision Event Runner Stream stream_file",
+    "temporal.streaming": "Agreement Decision Event Runner Stream compare_engines stream_file",
+    "temporal.studies": "Cell Outcome Study Summary find_study run_study studies summarize",
     "temporal.training": """
-        Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes evaluate
-        find_recipe plan recipes report train
+        Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes engines_agree
+        evaluate find_recipe plan recipes report train
     """,
     "temporal.convolution": "CausalConv1d",
 }

@@ -90,7 +90,7 @@ def test_python_blocks_run_from_top_to_bottom(recordings, monkeypatch, capsys):
 def test_commands_run(recordings, monkeypatch, capsys):
     """Those on the reader's own recordings, in their order; what takes long is cut."""
     monkeypatch.chdir(recordings)
-    shorter = {"train": ["--epochs", "1"], "doctor": ["--no-check"]}
+    shorter = {"train": ["--epochs", "1"], "doctor": ["--no-check"], "study": ["--dry-run"]}
     ran = []
     for words in commands(README, "temporal"):
         assert app.parse_args(words, exit_on_error=False)
@@ -103,7 +103,7 @@ def test_commands_run(recordings, monkeypatch, capsys):
         ran.append(words[0])
     assert ran == [
         *("train", "evaluate", "evaluate", "report", "train", "train", "train", "spikes", "train", "evaluate"),
-        *("doctor", "stream"),
+        *("study", "doctor", "stream"),
     ]
     assert capsys.readouterr().out.splitlines()[-1].startswith("file: ")
 

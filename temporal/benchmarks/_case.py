@@ -48,7 +48,8 @@ class Case:
         sweep: this case is a point of the line that bears its name: the axis' label, and where on it.
         excused: contenders that compute something else and are timed all the same, whatever their error; and what it is.
             The table shows the error, and says so.
-        each: every call is timed by itself, for the 99th percentile: of a stream, whose next chunk cannot wait.
+        each: every call is timed by itself, for the 99th percentile: of a stream, whose next chunk cannot wait. Each turn
+            of a contender begins with a call that is not timed, since the others' turns emptied the caches.
     Raises:
         ValueError: a name that is not among the contenders, nothing to count.
 

@@ -63,7 +63,7 @@ def write(result: GroupResult, folder: Path) -> list[Path]:
     before = results.read_text(encoding="utf-8") if results.is_file() else _TITLE
     results.write_text(replace_section(before, result.group, _section(result)), encoding="utf-8")
     data.write_text(json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    save(picture(result), image)
+    save(picture(result), image, colors=32)
     return [results, data, image]
 
 
@@ -131,6 +131,8 @@ def _floor(case: CaseResult) -> str:
         rate = f", {case.bytes / case.floor_seconds.median / 1e9:.3g} GB/s" if case.bytes else ""
         text += f" Floor ({case.floor}): {time_text(case.floor_seconds.median)}{rate}."
     text += f" Largest error allowed: {case.tolerance:g}."
+    if case.each:
+        text += " Every call is timed by itself; each turn of a contender begins with one that is not, for warm caches."
     if case.memory:
         settings = ", ".join(f"{name}={value}" for name, value in RETURNING.items())
         text += (

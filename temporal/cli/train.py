@@ -40,7 +40,7 @@ def train(
         temporal train digits --data recordings --split speaker=anna
         temporal train shd --data shd --dry-run
         temporal train digits --resume --out runs/digits-20261124-101500
-        torchrun --nproc-per-node 2 -m temporal train digits
+        torchrun --standalone --nproc-per-node 2 -m temporal train digits
 
     Args:
         recipe: a name (see `temporal recipes`), or a .toml or .py file.

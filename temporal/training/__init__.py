@@ -9,7 +9,7 @@ from .run import Run
 from .spikes import SpikeAugment, Spikes
 
 if _TYPE_CHECKING:
-    from .evaluation import Result, evaluate
+    from .evaluation import Result, engines_agree, evaluate
     from .loop import Interrupted, train
     from .planning import Plan, plan
     from .progress import Progress
@@ -20,6 +20,7 @@ _HOME = {
     "Plan": "planning",
     "Progress": "progress",
     "Result": "evaluation",
+    "engines_agree": "evaluation",
     "evaluate": "evaluation",
     "plan": "planning",
     "report": "reporting",
@@ -39,6 +40,7 @@ __all__ = [
     "Run",
     "SpikeAugment",
     "Spikes",
+    "engines_agree",
     "evaluate",
     "find_recipe",
     "plan",

@@ -14,6 +14,7 @@ from temporal.benchmarks import (
     Spread,
     _machine,
     _measure,
+    _picture,
     _report,
     _run,
     copy_floor,
@@ -133,13 +134,31 @@ def test_what_computes_something_else_is_timed_and_says_so(clock):
 
 
 def test_single_calls_show_how_late_the_latest_come(clock):
-    often = [1.0] * 150 + [9.0] * 3
+    often = [1.0] * 155 + [9.0] * 3
     result = measure(
         case({"a": clock.takes("a", *often, 1.0)}, each=True), pace=Pace(least=10, most=10, sample=20.0, seconds=99)
     )
     (row,) = result.rows
     assert row.seconds.median == 1.0 and row.rounds == 10 and row.late == 9.0
     assert "| 99 % within |" in _report._section(GroupResult("g", "", False, describe(), [result]))
+
+
+def test_many_panels_are_drawn_in_columns(clock):
+    one = measure(case({"a": clock.takes("a", 1.0)}), pace=QUICK)
+    for count, columns in ((1, 1), (7, 1), (8, 2), (30, 3)):
+        figure = _picture.picture(GroupResult("g", "", False, describe(), [one] * count))
+        parts = figure.subfigs
+        assert len(parts) == columns and figure.get_size_inches()[0] == 6 * columns
+        titled = [sum(bool(axes.get_title("left")) for axes in part.axes) for part in parts]
+        assert sum(titled) == count and max(titled) - min(titled) <= 1
+
+
+def test_single_calls_are_timed_with_warm_caches(clock):
+    turns = [7.0, 1.0, 1.0]  # the first call of a turn is slow
+    slow_first = clock.takes("a", 1.0, 1.0, 1.0, *turns, *turns, *turns)
+    result = measure(case({"a": slow_first}, each=True), pace=Pace(least=3, most=3, sample=2.0, seconds=99))
+    assert result.rows[0].late == 1.0 and len(clock.calls) == 3 + 3 * 3 + 1
+    assert "begins with one that is not" in _report._section(GroupResult("g", "", False, describe(), [result]))
 
 
 # --- how time is taken ---

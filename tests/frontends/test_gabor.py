@@ -343,3 +343,10 @@ def test_export_of_the_whole_has_a_fixed_length_and_says_so():
         torch.export.export(layer, (wave,), dynamic_shapes=({0: batch, 1: samples},))
     exported = torch.export.export(layer, (wave,), dynamic_shapes=({0: batch},)).module()
     torch.testing.assert_close(exported(wave[:2]), layer(wave[:2]), rtol=0, atol=1e-6)
+
+
+def test_nothing_learns_and_it_says_why():
+    InvertibleCQT(8000, trainable=())
+    for names in (("windows",), "windows"):
+        with pytest.raises(ValueError, match=r"trainable=.*nothing learns here, because the inverse.*use CQT\("):
+            InvertibleCQT(8000, trainable=names)

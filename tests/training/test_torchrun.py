@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow  # a minute: torchrun and each of its processes lo
 
 
 def start(recipe, out, *more):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "temporal", "train", str(recipe), "--out", str(out), "--device", "cpu", *more]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
