@@ -12,7 +12,8 @@ from ._errors import explained as _explained
 
 __all__ = ["main"]
 
-_FAMILIES = (bench, completion, doctor, evaluate, export, spikes, stream, study, train)  # loading them registers their commands
+# Loading them registers their commands.
+_FAMILIES = (bench, completion, doctor, evaluate, export, spikes, stream, study, train)
 
 
 def main(arguments: list[str] | None = None) -> None:
