@@ -16,8 +16,9 @@ PUBLIC = {
         layers load models neurons streaming studies to_steps training
     """,
     "temporal.analysis": """
-        Activity DelayCounts LayerActivity SynapseActivity confusion_matrix count_delays delay_histograms learning_curve
-        measure_activity raster record_spikes save
+        Activity DelayCounts LayerActivity Page Picture Section SynapseActivity Table Text accuracy_by_group compare_curves
+        confusion_matrix count_delays delay_histograms firing_rates learning_curve measure_activity raster record_spikes
+        render_page save wilson_interval
     """,
     "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
     "temporal.cli": "main",
@@ -44,11 +45,11 @@ PUBLIC = {
     "temporal.models": "DelayedLIF GRU Mel ModelSpec deploy load read_spec save",
     "temporal.neurons": "ALIF AdLIF CubaLIF IF LI LIF ParametricLIF Recurrent functional",
     "temporal.neurons.functional": "adlif alif cuba_lif li lif",
+    "temporal.streaming": "Agreement Decision Event Runner Stream compare_engines stream_file",
     "temporal.studies": "Cell Outcome Study Summary find_study run_study studies summarize",
-    "temporal.streaming": "Decision Event Runner Stream stream_file",
     "temporal.training": """
-        Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes evaluate
-        find_recipe plan recipes train
+        Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes engines_agree
+        evaluate find_recipe plan recipes report train
     """,
     "temporal.convolution": "CausalConv1d",
 }

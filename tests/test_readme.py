@@ -102,7 +102,7 @@ def test_commands_run(recordings, monkeypatch, capsys):
             assert not stop.code, (words, capsys.readouterr().err)
         ran.append(words[0])
     assert ran == [
-        *("train", "evaluate", "evaluate", "train", "train", "train", "spikes", "train", "evaluate"),
+        *("train", "evaluate", "evaluate", "report", "train", "train", "train", "spikes", "train", "evaluate"),
         *("study", "doctor", "stream"),
     ]
     assert capsys.readouterr().out.splitlines()[-1].startswith("file: ")

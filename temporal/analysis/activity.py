@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from temporal.delays import DelayedLinear
+from temporal.delays import DelayedLinear, RecurrentDelays
 from temporal.kernels.delayed import nearest
 from temporal.layers._protocol import call, role, valid_steps
 from temporal.neurons import Recurrent
@@ -143,7 +143,8 @@ def measure_activity(network: nn.Module, x: Tensor, lengths: Tensor | None = Non
 
     Steps beyond a recording's length count for nothing. What counts as a spiking layer says :func:`record_spikes`.
     Operations are counted for :class:`temporal.delays.DelayedLinear`, ``nn.Linear`` and the recurrent weights of
-    :class:`temporal.neurons.Recurrent`; other layers with weights are named in ``unknown``.
+    :class:`temporal.neurons.Recurrent` and :class:`temporal.delays.RecurrentDelays`; other layers with weights are named in
+    ``unknown``.
 
     Args:
         network: any module on steps; it runs in evaluation mode without gradients, and is left in the mode it had.
@@ -196,7 +197,11 @@ class _Watch:
         for name, module in spiking.items():
             self._hook(module, self._fires(name))
             if isinstance(module, Recurrent):
-                self._hook(module, self._recurs(name, module))
+                self._hook(module, self._recurs(name, module, module.weight, 1, 1))
+            elif isinstance(module, RecurrentDelays):
+                inner = module.delayed
+                depth = module.min_delay + int(nearest(delays_in(inner)).max())
+                self._hook(module, self._recurs(name, module, inner.weight, depth, module.max_delay))
 
     def detach(self) -> None:
         """The network is as it was."""
@@ -237,12 +242,13 @@ class _Watch:
 
         return keep
 
-    def _recurs(self, name: str, layer: Recurrent) -> Callable[[Tensor, Tensor], None]:
+    def _recurs(
+        self, name: str, layer: Recurrent | RecurrentDelays, weight: Tensor, depth: int, kept: int
+    ) -> Callable[[Tensor, Tensor], None]:
         def keep(x: Tensor, y: Tensor) -> None:
-            # The last step's spikes reach nobody.
-            heard = ((y != 0)[:-1] & self.valid[1:].unsqueeze(2)).sum((0, 1))
-            operations = int((heard * (layer.weight != 0).sum(0)).sum())
-            bytes_kept = 4 * layer.size
-            self.synapses.append(SynapseActivity(f"{name} recurrent", operations, True, layer.size, 1, bytes_kept))
+            operations = int((self._active(y) * (weight != 0).sum(0)).sum())
+            self.synapses.append(
+                SynapseActivity(f"{name} recurrent", operations, True, layer.size, depth, 4 * kept * layer.size)
+            )
 
         return keep

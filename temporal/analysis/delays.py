@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from temporal.delays import RecurrentDelays
 from temporal.kernels.delayed import nearest
 
 from .spikes import named
-from .style import INK, LINES, TEXT, legend, new_axes, plain, styled
+from .style import INK, LINES, TEXT, new_axes, plain, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,13 +28,20 @@ class DelayCounts:
 
     Args:
         name: of the layer: its class and its place in the network.
-        counts: delays that are nearest to 0, 1, ... ``max_delay`` steps.
+        counts: delays that are nearest to ``first``, ``first`` + 1, ... ``max_delay`` steps.
         learned: whether they learn.
+        first: the shortest delay that they may have, in steps.
     """
 
     name: str
     counts: tuple[int, ...]
     learned: bool = True
+    first: int = 0
+
+    @property
+    def steps(self) -> range:
+        """The steps that are counted."""
+        return range(self.first, self.first + len(self.counts))
 
     @property
     def total(self) -> int:
@@ -43,7 +51,7 @@ class DelayCounts:
     @property
     def mean(self) -> float:
         """In steps."""
-        return sum(step * count for step, count in enumerate(self.counts)) / max(1, self.total)
+        return sum(step * count for step, count in zip(self.steps, self.counts, strict=True)) / max(1, self.total)
 
 
 @torch.no_grad()
@@ -66,12 +74,14 @@ def count_delays(network: nn.Module) -> list[DelayCounts]:
         (1, 2, 0, 1)
     """
     found = []
+    first_of = {id(m.delayed): m.min_delay for m in network.modules() if isinstance(m, RecurrentDelays)}
     for path, module in network.named_modules():
         delay, longest = getattr(module, "delay", None), getattr(module, "max_delay", None)
         if isinstance(delay, nn.Parameter) and isinstance(longest, int):
             steps = nearest(delays_in(module)).long().flatten().cpu()
             counts = tuple(torch.bincount(steps, minlength=longest + 1).tolist())
-            found.append(DelayCounts(named(path, module), counts, delay.requires_grad))
+            first = first_of.get(id(module), 0)
+            found.append(DelayCounts(named(path, module), counts, delay.requires_grad, first))
     return found
 
 
@@ -107,17 +117,17 @@ def delay_histograms(before: Sequence[DelayCounts] | None, after: Sequence[Delay
     """
     if not after:
         raise ValueError("delay_histograms: no layer with delays")
-    if before is not None and [(a.name, len(a.counts)) for a in before] != [(a.name, len(a.counts)) for a in after]:
+    if before is not None and [(a.name, a.steps) for a in before] != [(a.name, a.steps) for a in after]:
         raise ValueError(
             f"delay_histograms: {', '.join(a.name for a in before) or 'nothing'} before, "
             f"{', '.join(a.name for a in after)} after: the same layers are right"
         )
     from matplotlib.ticker import MaxNLocator
 
-    figure, panels = new_axes(6.4, [1.5] * len(after), share_x=len({len(part.counts) for part in after}) == 1)
+    figure, panels = new_axes(6.4, [1.5] * len(after), share_x=len({part.steps for part in after}) == 1)
     for number, (axes, part) in enumerate(zip(panels, after, strict=True)):
         styled(axes, y="delays (%)")
-        steps, edges = np.arange(len(part.counts)), np.arange(len(part.counts) + 1) - 0.5
+        steps, edges = np.asarray(part.steps), np.arange(len(part.counts) + 1) + (part.first - 0.5)
         what = "learned" if part.learned else "fixed"
         axes.bar(steps, _percent(part), width=0.86, color="#9ecae1", edgecolor=INK, linewidth=0.5, label=what)
         words = f"{part.name}: {part.total:,} delays, mean {part.mean:.1f} steps"
@@ -129,8 +139,8 @@ def delay_histograms(before: Sequence[DelayCounts] | None, after: Sequence[Delay
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=13, integer=True, min_n_ticks=1))
-        if number == 0:
-            legend(axes, loc="best")
+        if number == 0:  # above the panel, where it hides no bar
+            axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncol=2, frameon=False, fontsize=TEXT["tick"])
     panels[-1].set_xlabel("delay (steps)", fontsize=TEXT["label"], color=INK)
     return figure
 

@@ -16,7 +16,7 @@ def record_spikes(network: nn.Module, x: Tensor) -> list[tuple[str, Tensor]]:
     A layer counts as spiking if it has a threshold: an attribute ``v_threshold``, as every neuron of
     :mod:`temporal.neurons` that fires, and SpikingJelly's; the leaky integrator LI has none. A layer of another make is
     recognised by an attribute ``spiking = True`` (and left out by ``False``). Of neurons inside a
-    :class:`temporal.neurons.Recurrent` the spikes are what that sends out.
+    :class:`temporal.neurons.Recurrent` or :class:`temporal.delays.RecurrentDelays` the spikes are what that sends out.
 
     Args:
         network: any module on steps; it runs in evaluation mode without gradients, and is left in the mode it had.
@@ -61,7 +61,7 @@ def named(path: str, module: nn.Module) -> str:
 
 
 def _spiking(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    neuron = getattr(module, "neuron", None)  # of Recurrent, whose operator runs it without calling it
+    neuron = getattr(module, "neuron", None)  # of recurrent layers, which run it in pieces, or in an operator
     if _fires(module) or (isinstance(neuron, nn.Module) and _fires(neuron)):
         yield named(path, module), module
         return

@@ -5,7 +5,7 @@ A new command is one file with a function under ``@command``, and its name in th
 
 import sys as _sys
 
-from . import bench, completion, doctor, evaluate, export, spikes, stream, study, train
+from . import bench, completion, doctor, evaluate, export, report, spikes, stream, study, train
 from ._app import app as _application
 from ._errors import debugging as _debugging
 from ._errors import explained as _explained
@@ -13,7 +13,7 @@ from ._errors import explained as _explained
 __all__ = ["main"]
 
 # Loading them registers their commands.
-_FAMILIES = (bench, completion, doctor, evaluate, export, spikes, stream, study, train)
+_FAMILIES = (bench, completion, doctor, evaluate, export, report, spikes, stream, study, train)
 
 
 def main(arguments: list[str] | None = None) -> None:

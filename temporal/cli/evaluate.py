@@ -10,13 +10,21 @@ from ._app import Flag, Folder, command
 
 @command
 def evaluate(
-    run: Path, /, *, data: Folder = None, split: str | None = None, on_error: str | None = None, json: Flag = False
+    run: Path,
+    /,
+    *,
+    data: Folder = None,
+    split: str | None = None,
+    on_error: str | None = None,
+    engines: int | None = None,
+    json: Flag = False,
 ) -> None:
     """Evaluate a trained run as it is deployed: with whole-step delays, in float64.
 
     Examples:
         temporal evaluate runs/digits-20261124-101500
         temporal evaluate runs/digits-20261124-101500 --data recordings
+        temporal evaluate runs/digits-20261124-101500 --engines 50
 
     Args:
         run: a run folder.
@@ -24,6 +32,7 @@ def evaluate(
             otherwise.
         split: a split rule; only its test part.
         on_error: raise on a recording that cannot be read, or skip it and count.
+        engines: run so many recordings as a stream and through the event engine, too, and say how far the answers differ.
         json: print the result as one JSON object, with one prediction a recording.
     """
     from temporal.training import Progress
@@ -34,4 +43,11 @@ def evaluate(
         result = run_evaluation(run, data, split, on_error=on_error, progress=done)
     for message in result.messages:
         progress.say(message)
-    print(_json.dumps(result.to_dict(), ensure_ascii=False) if json else result)
+    told = result.to_dict()
+    if engines is not None:
+        from temporal.training import engines_agree
+
+        agreement = engines_agree(run, data, split, recordings=engines, on_error=on_error)
+        told["engines"] = agreement.to_dict()
+        progress.say(str(agreement))
+    print(_json.dumps(told, ensure_ascii=False) if json else result)

@@ -111,9 +111,9 @@ def _histograms(health: dict[str, Any]) -> list[Any]:
 
     made = []
     for part in health.get("delays", ()):
-        counts = part["counts"]
-        number, total, squares = (sum(n * step**power for step, n in enumerate(counts)) for power in (0, 1, 2))
-        ends = [step + 0.5 for step in range(len(counts))]
+        counts, first = part["counts"], part["first"]
+        number, total, squares = (sum(n * step**power for step, n in enumerate(counts, first)) for power in (0, 1, 2))
+        ends = [first + step + 0.5 for step in range(len(counts))]
         tag = f"delays_steps/{part['layer']}"
-        made.append(histogram_raw(tag, 0, len(counts) - 1, number, total, squares, ends, counts))
+        made.append(histogram_raw(tag, first, first + len(counts) - 1, number, total, squares, ends, counts))
     return made

@@ -8,18 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .data import batches, fingerprints, open_part
+from .data import batches, fingerprints, gather, open_part, seconds_per_step
 from .run import Run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from temporal.layers import Model
+    from temporal.streaming import Agreement
 
     from ._ranks import Ranks
     from .data import AnyData
 
-__all__ = ["Result", "evaluate"]
+__all__ = ["Result", "engines_agree", "evaluate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,44 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     model = run.model(network)
+    dataset = _asked(run, model, data, split, on_error)
+    result = predict(model, dataset, progress=progress)
+    result.messages.extend(_trained_on(run, dataset))
+    return result
+
+
+def engines_agree(
+    run: Run | str | os.PathLike,
+    data: str | os.PathLike | None = None,
+    split: str | None = None,
+    *,
+    recordings: int = 50,
+    on_error: str | None = None,
+    network: nn.Module | None = None,
+) -> Agreement:
+    """How far apart the answers of a run are on whole recordings, on a stream, and through the event engine.
+
+    Args:
+        run, data, split, on_error, network: as for :func:`evaluate`.
+        recordings: how many, spread over all, >= 1.
+    Raises:
+        FileNotFoundError, ValueError: as :func:`evaluate`; fewer than one recording.
+    """
+    from temporal.streaming import compare_engines
+
+    if recordings < 1:
+        raise ValueError(f"engines_agree: recordings={recordings}; at least 1 is right")
+    run = run if isinstance(run, Run) else Run.open(run)
+    model = run.model(network)
+    dataset = _asked(run, model, data, split, on_error)
+    rows = range(0, len(dataset), max(1, len(dataset) // recordings))[:recordings]
+    singles = (gather(dataset, [row]) for row in rows)
+    signals = (batch[0][0, : batch[1][0]] if model.frontend else batch[0][: batch[1][0], 0] for batch in singles)
+    return compare_engines(model, signals, steps_per_second=1 / seconds_per_step(model, dataset))
+
+
+def _asked(run: Run, model: Model, data: str | os.PathLike | None, split: str | None, on_error: str | None) -> AnyData:
+    """The recordings that are meant."""
     recipe = run.recipe()
     data_spec = recipe.data
     if data is not None:
@@ -123,10 +162,7 @@ def evaluate(
         data_spec = dataclasses.replace(data_spec, split=split)
     data_spec = dataclasses.replace(data_spec, on_error=on_error or data_spec.on_error)
     part = "all" if data is not None and split is None else "test"
-    dataset = open_part(dataclasses.replace(recipe, data=data_spec), part, labels=model.labels)
-    result = predict(model, dataset, progress=progress)
-    result.messages.extend(_trained_on(run, dataset))
-    return result
+    return open_part(dataclasses.replace(recipe, data=data_spec), part, labels=model.labels)
 
 
 def predict(

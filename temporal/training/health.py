@@ -201,20 +201,23 @@ def _silent_or_saturated(layer: LayerActivity, recipe: Recipe) -> list[Finding]:
 
 
 def _piled(part: DelayCounts, recipe: Recipe) -> list[Finding]:
-    longest = len(part.counts) - 1
-    if longest < 1 or not part.learned or not part.total:
+    span = len(part.counts) - 1
+    if span < 1 or not part.learned or not part.total:
         return []
-    even = 0.5 / longest  # of delays spread evenly over 0 .. max_delay, those that round to an end
+    even = 0.5 / span  # of delays spread evenly over their range, those that round to an end
     rate, limit = _options(recipe, "optimizer.lr_delay"), _options(recipe, "network.max_delay")
+    wishes = (
+        (0, "these synapses want the shortest one", f"a smaller {limit or 'max_delay'}, which costs less"),
+        (span, "these want longer ones than max_delay allows", f"a larger {limit or 'max_delay'}"),
+    )
     found = []
-    for step, wish in ((0, "these synapses want no delay"), (longest, "these want longer ones than max_delay allows")):
-        share = part.counts[step] / part.total
+    for place, wish, more in wishes:
+        share, step = part.counts[place] / part.total, part.steps[place]
         if share > even + _PILED:
             text = (
                 f"delays of {part.name} pile up at {step} steps, an end of their range: {100 * share:.0f} % of "
                 f"{part.total:,}, where evenly spread ones would be {100 * even:.0f} %: {wish}"
             )
-            more = f"a larger {limit or 'max_delay'}" if step else f"a smaller {limit or 'max_delay'}, which costs less"
             found.append(Finding("wall", f"{part.name} at {step}", text, f"{more}, or a smaller {rate}"))
     return found
 
@@ -282,4 +285,7 @@ def _options(recipe: Recipe, *wanted: str) -> str:
 
 
 def _stored(delays: Sequence[DelayCounts]) -> list[dict[str, Any]]:
-    return [{"layer": part.name, "counts": list(part.counts), "learned": part.learned} for part in delays]
+    return [
+        {"layer": part.name, "first": part.first, "counts": list(part.counts), "learned": part.learned}
+        for part in delays
+    ]

@@ -6,7 +6,7 @@ from torch import nn
 
 import temporal
 from temporal.analysis import count_delays, measure_activity, record_spikes
-from temporal.delays import DelayedLinear
+from temporal.delays import DelayedLinear, RecurrentDelays
 from temporal.neurons import IF, LIF, Recurrent
 
 
@@ -68,7 +68,23 @@ def test_recurrent_neurons_are_seen_with_their_weights():
     assert name == activity.layers[0].name == "Recurrent 0"
     assert activity.layers[0].counts == tuple(spikes.sum(0).int().tolist()) and sum(activity.layers[0].counts) > 0
     (loop,) = activity.synapses
-    assert loop.name == "Recurrent 0 recurrent" and loop.operations == int(spikes[:-1].sum()) * 2
+    assert loop.name == "Recurrent 0 recurrent" and loop.operations == int(spikes.sum()) * 2
+
+
+def test_recurrent_delays_are_seen_and_counted_from_the_shortest_on():
+    torch.manual_seed(7)
+    layer = RecurrentDelays(LIF(1.5), 3, max_delay=5, min_delay=2).round_()
+    with torch.no_grad():
+        layer.delayed.delay.copy_(torch.tensor([[0.0, 1, 1], [1, 1, 1], [1, 1, 2]]))
+        layer.delayed.weight[0] = 0
+    network, x = temporal.Sequential(layer), 2 * torch.rand(8, 1, 3)
+    activity, ((name, spikes),) = measure_activity(network, x), record_spikes(network, x)
+    assert name == activity.layers[0].name == "RecurrentDelays 0"
+    assert activity.layers[0].counts == tuple(spikes.sum(0).int().tolist()) and sum(activity.layers[0].counts) > 0
+    (loop,) = activity.synapses
+    assert loop.operations == int(spikes.sum()) * 2 and loop.depth == 4 and loop.buffer_bytes == 4 * 5 * 3
+    (counted,) = count_delays(network)
+    assert counted.counts == (1, 7, 1, 0) and list(counted.steps) == [2, 3, 4, 5] and counted.mean == 3.0
 
 
 def test_dead_and_saturated_neurons():

@@ -23,7 +23,13 @@ BYTES = {
 }
 
 
-@pytest.mark.parametrize("group", list_groups())
+# The others take most of a minute together: .ci/run calls `temporal bench --quick`, which checks all of them the same way.
+QUICKEST = ("lif", "neurons")
+
+
+@pytest.mark.parametrize(
+    "group", [pytest.param(name, marks=[] if name in QUICKEST else [pytest.mark.slow]) for name in list_groups()]
+)
 def test_every_contender_is_exact(group):
     """In this process; the peers that are not installed are the only rows without a time."""
     seen = set()

@@ -312,7 +312,9 @@ def test_refusals():
     with use("cpu"):
         with pytest.raises(NotImplementedError, match="not 2 groups of 6 channels into 4; use: reference"):
             causal_conv(x, weight, groups=2)
-        with pytest.raises(NotImplementedError, match=r"very long depthwise kernels, x is torch.float64; use: reference"):
+        with pytest.raises(
+            NotImplementedError, match=r"very long depthwise kernels, x is torch.float64; use: reference"
+        ):
             causal_conv(x.double(), torch.randn(4, 6, 3).double())
     with use("cuda"), pytest.raises(NotImplementedError, match="needs a CUDA tensor, x is on cpu"):
         causal_conv(x, torch.randn(4, 6, 3))

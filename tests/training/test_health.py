@@ -90,7 +90,9 @@ def test_a_layer_that_fires_at_every_step(small, tmp_path):
     assert any("layer LIF 1 is saturated: 8 of its 8 neurons fire at nearly every step" in t for t in heard.complaints)
 
 
-@pytest.mark.parametrize(("delay", "wish"), [(0.0, "want no delay"), (6.0, "longer ones than max_delay allows")])
+@pytest.mark.parametrize(
+    ("delay", "wish"), [(0.0, "want the shortest one"), (6.0, "longer ones than max_delay allows")]
+)
 def test_delays_that_pile_up_at_a_wall(small, tmp_path, delay, wish):
     still = dataclasses.replace(small.optimizer, lr_delay=1e-6)
     run, heard = trained_with(small, tmp_path / "run", Ill(delay=delay), optimizer=still)
@@ -135,6 +137,8 @@ def test_where_a_wall_begins(small):
     assert of(50, 50) == of(10, 20, 20, 20, 20, 10) == of(100) == []  # evenly spread; no delay at all
     assert of(30, 20, 20, 20, 5, 5) == [] and of(31, 19, 20, 20, 5, 5) == ["D at 0"]
     assert of(40, 10, 10, 40) == ["D at 0", "D at 3"]
+    late = [DelayCounts("D", (90, 10, 10), first=5)]
+    assert [f.where for f in findings([{"epoch": 1, "train_loss": 1.0}], [], late, small, 3)] == ["D at 5"]
     fixed = [DelayCounts("D", (90, 10, 10), learned=False)]
     assert findings([{"epoch": 1, "train_loss": 1.0}], [], fixed, small, 3) == []
 
