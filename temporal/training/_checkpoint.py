@@ -136,6 +136,13 @@ def share_checkpoint(
     """Put all processes where the first one stands, which alone needs to see the file; returns its metrics."""
     if ranks.size == 1:
         return rows
+    parts = (model, optimizer, schedule)
+    states, place, rows = ranks.from_first(lambda: ([part.state_dict() for part in parts], vars(position), rows))
+    if not ranks.first:
+        for part, state in zip(parts, states, strict=True):
+            part.load_state_dict(state)
+        vars(position).update(place)
+    return rows
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
