@@ -11,11 +11,11 @@ from temporal.cli import main
 from temporal.models import load
 from temporal.training import Run, evaluate, train
 
-pytestmark = pytest.mark.usefixtures("quick_pictures")
+pytestmark = pytest.mark.usefixtures("quick_writing")
 
 
 @pytest.fixture(scope="module")
-def finished(small, quick_pictures, tmp_path_factory):
+def finished(small, quick_writing, tmp_path_factory):
     """One epoch, whole."""
     return train(small.override({"epochs": 1}), tmp_path_factory.mktemp("finished") / "run", device="cpu").folder
 
