@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from . import reference
+from ._walls import inwards, unprojected
 from .operator import delayed_synapses
 from .reference import (
     KERNELS,
@@ -17,6 +18,7 @@ from .reference import (
     nearest,
     spread,
 )
+from .shift import shifted
 
 __all__ = [
     "KERNELS",
@@ -29,8 +31,10 @@ __all__ = [
     "delayed_product",
     "delayed_shift",
     "halves",
+    "inwards",
     "nearest",
     "spread",
+    "unprojected",
 ]
 
 
@@ -78,8 +82,8 @@ def delayed_linear(
     """
     if per != "synapse" or kernel not in KERNELS:
         return reference.delayed_linear(
-            history, weight, delay, sigma, bias, max_delay=max_delay, kernel=kernel, per=per, copies=copies
-        )
+            history, weight, delay, sigma, bias, max_delay=max_delay, kernel=kernel, per=per, copies=copies, shift=shifted,
+        )  # fmt: skip
     if not isinstance(sigma, Tensor):
         width = float(sigma)
         sigma = weight.new_full((), width)

@@ -1,4 +1,4 @@
-"""The two inner loops of ``cpu.py`` in vectors that stay in registers: LLVM would have to prove that no rows overlap.
+"""The inner loops of ``cpu.py`` and ``_late.py`` in vectors that stay in registers, as LLVM alone does not: rows may overlap.
 
 All arrays are flat; float32 but for the places, which are int32. Everything is counted in elements.
 """
@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["GROUP", "TILE", "add_shifted", "dot_shifted"]
+__all__ = ["GROUP", "TILE", "add_late", "add_shifted", "dot_late", "dot_shifted"]
 
 _LANES = 16
 _VECTOR = ir.VectorType(ir.FloatType(), _LANES)
@@ -82,6 +82,62 @@ def dot_shifted(typing_context, target, first, other, at, source, places, shift,
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@intrinsic
+def add_late(typing_context, target, to, source, at, factors, places, count):
+    """target[to + n] = sum over k < count of factors[k][n] source[at + places[k] + n], for GROUP vectors n; int64 places."""
+    place = types.intp
+    signature = types.void(target, place, source, place, factors, places, place)
+
+    def generate(context, builder, signature, arguments):
+        _, to, _, at, _, _, count = arguments
+        out, values, weights, offsets = (_data(context, builder, signature, arguments, k) for k in (0, 2, 4, 5))
+        totals = _zeros(builder)
+        with cgutils.for_range(builder, count) as loop:
+            row = builder.mul(loop.index, ir.Constant(at.type, _LANES))
+            factor = builder.load(_address(builder, weights, row, 0), align=4)
+            start = builder.add(at, builder.load(builder.gep(offsets, [loop.index])))
+            for j, total in enumerate(totals):
+                row = builder.load(_address(builder, values, start, j), align=4)
+                builder.store(_fused(builder, factor, row, builder.load(total)), total)
+        for j, total in enumerate(totals):
+            builder.store(builder.load(total), _address(builder, out, to, j), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def dot_late(typing_context, target, to, grads, at, source, begin, steps):
+    """target[to + k][n] += sum over t of grads[at + t][n] source[begin + t - k][n], t and k < GROUP in vectors of n."""
+    place = types.intp
+    signature = types.void(target, place, grads, place, source, place, place)
+
+    def generate(context, builder, signature, arguments):
+        _, to, _, at, _, begin, steps = arguments
+        out, left, values = (_data(context, builder, signature, arguments, k) for k in (0, 2, 4))
+        totals = _zeros(builder)
+        with cgutils.for_range(builder, steps) as loop:
+            n = builder.mul(loop.index, ir.Constant(at.type, _LANES))
+            row = builder.load(_address(builder, left, builder.add(at, n), 0), align=4)
+            start = builder.add(begin, n)
+            for k, total in enumerate(totals):
+                moved = builder.load(_address(builder, values, start, -k), align=4)
+                builder.store(_fused(builder, row, moved, builder.load(total)), total)
+        for k, total in enumerate(totals):
+            address = _address(builder, out, to, k)
+            builder.store(builder.fadd(builder.load(address, align=4), builder.load(total)), address, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _zeros(builder: Any) -> list[Any]:
+    totals = [cgutils.alloca_once(builder, _VECTOR) for _ in range(_SUMS)]
+    for total in totals:
+        builder.store(ir.Constant(_VECTOR, [0.0] * _LANES), total)
+    return totals
 
 
 def _data(context: Any, builder: Any, signature: Any, arguments: Any, k: int) -> Any:

@@ -23,9 +23,12 @@ for G copies G products.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+
+from ._walls import projected
 
 __all__ = [
     "KERNELS",
@@ -89,8 +92,7 @@ class _Bounded(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         low, high = ctx.saved_tensors
-        outwards = (low & (grad > 0)) | (high & (grad < 0))  # descent subtracts the gradient
-        return grad.masked_fill(outwards, 0), None
+        return projected(grad, low, high), None
 
 
 def spread(delay: torch.Tensor, sigma: float | torch.Tensor, max_delay: int, kernel: str = "gaussian") -> torch.Tensor:
@@ -228,27 +230,31 @@ def delayed_linear(
     kernel: str = "gaussian",
     per: str = "synapse",
     copies: torch.Tensor | None = None,
+    shift: Callable[..., torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """The whole layer: weights, delays and width in, current out. Arguments as in `delay_kernel` and `delayed_product`.
 
+    Args:
+        shift: what shifts neurons, `delayed_shift` or one that computes the same.
     Shape:
         history: [max_delay + T, B, I].  Returns [T, B, O].
     """
     if per == "synapse":
         return delayed_product(history, delay_kernel(weight, delay, sigma, max_delay, kernel), bias)
+    shift = delayed_shift if shift is None else shift
     if per == "additive":
         axons, dendrites = _additive(delay, sigma, max_delay, kernel, history.shape[2])
-        return delayed_shift(F.linear(delayed_shift(history, axons), weight), dendrites, bias)
+        return shift(F.linear(shift(history, axons), weight), dendrites, bias)
     share = spread(delay, sigma, max_delay, kernel)
     if per == "group" and copies is not None:
         # Each input's copies side by side, and of a synapse's weight only the place of the copy that it has picked.
-        late = torch.cat([delayed_shift(history, g) for g in share], 2)
+        late = torch.cat([shift(history, g) for g in share], 2)
         picked = [weight * (copies == g) for g in range(len(share))]
         return F.linear(late, torch.cat(picked, 1), bias)
     if per == "axon":
-        return F.linear(delayed_shift(history, share), weight, bias)
+        return F.linear(shift(history, share), weight, bias)
     if per == "dendrite":
-        return delayed_shift(F.linear(history, weight), share, bias)
+        return shift(F.linear(history, weight), share, bias)
     raise ValueError(f"delayed_linear: per={per!r} is not one of {', '.join(PER)}")
 
 

@@ -5,10 +5,13 @@ Nothing here touches pyplot or rcParams: a figure is made, styled and written wi
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from temporal._files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,15 +121,17 @@ def save(figure: Figure, path: str | os.PathLike, *, colors: int | None = None) 
     path = Path(path).resolve()
     if path.exists() and not path.is_file():
         raise ValueError(f"save: {path} is not a file; give the path of a PNG file to write")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight")
-        if colors is not None:
-            from PIL import Image  # which matplotlib has written it with
 
-            with Image.open(temporary) as image:
-                few = image.convert("RGB").quantize(colors, dither=Image.Dither.NONE)
-            few.save(temporary, format="PNG", optimize=True, dpi=(DPI, DPI))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    def write(file: IO[bytes]) -> None:
+        if colors is None:
+            figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight")
+            return
+        from PIL import Image  # which matplotlib has written it with
+
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight")
+        with Image.open(drawn) as image:
+            few = image.convert("RGB").quantize(colors, dither=Image.Dither.NONE)
+        few.save(file, format="PNG", optimize=True, dpi=(DPI, DPI))
+
+    write_atomically(path, write)

@@ -89,7 +89,7 @@ class CaseResult:
     flops: int
     baseline: str
     tolerance: float
-    default_allocator: tuple[str, ...]
+    default_allocator: tuple[str, ...] | None
     memory: bool
     sweep: tuple[str, float] | None
     each: bool = False

@@ -231,7 +231,21 @@ def test_the_floor_copies_more_than_the_caches_hold(monkeypatch):
     monkeypatch.setattr(_machine, "last_level_cache", lambda: 1000)
     small, large = copy_floor(100), copy_floor(10_000)
     assert small.share == 2 * 4000 / 100 and large.share == 1.0
-    small.run()
+    assert small.run().numel() == 4000 and large.run().numel() == 5000
+    assert _machine._buffers.cache_info().currsize == 1  # a case in its turn does not hold what the last one needed
+
+
+def test_the_floor_leaves_room_beside_large_caches(monkeypatch):
+    """A processor that shows 480 MiB of cache to a machine with little memory."""
+    monkeypatch.setattr(_machine, "last_level_cache", lambda: 1 << 20)
+    monkeypatch.setattr(_machine, "_memory", lambda: 16 << 20)
+    floor = copy_floor(100)
+    assert floor.share == 2 * (1 << 20) / 100 and floor.run().numel() == 1 << 20
+    assert copy_floor(8 << 20).share == 1.0  # the case's own bytes are never fewer
+
+
+def test_the_memory_is_the_machines():
+    assert 1 << 28 < _machine._memory() < 1 << 50
 
 
 def test_the_machine_is_described():
@@ -368,7 +382,7 @@ def test_sections_are_replaced_and_nothing_else(result, tmp_path):
     assert "| temporal cpu, default allocator |" in text and "| peer [x/y] |" in text
     for said in (
         "threads ",
-        "N=10 float32, density 0.25; nothing",
+        f"N=10 float32, density 0.25; nothing; threads {torch.get_num_threads()}\n",
         "torch ",
         "8 bytes a thing",
         "Floor (copy of 1 MB)",
@@ -396,6 +410,34 @@ def test_memory_has_a_column_where_it_was_measured(clock):
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
     one.memory = False
     assert "peak memory" not in _report._section(result).lower()
+
+
+def test_a_loss_is_said(clock):
+    times = {"temporal": 3.0, "temporal reference": 2.0, "peer": 1.0, "slow": 5.0}
+    one = measure(case({name: clock.takes("", seconds) for name, seconds in times.items()}), pace=QUICK)
+    assert _report._losses(one) == ["Lost: temporal reference is slower than peer (2.00 times as fast)."]
+    result = GroupResult("fake", "", False, describe(), [one])
+    assert "Lost: temporal reference" in _report._section(result)
+    one.rows = [row for row in one.rows if row.contender != "peer"]
+    assert _report._losses(one) == []
+
+
+def test_each_table_has_a_row_with_the_default_allocator():
+    """The first of this package, unless a case says which; the points of a line have none."""
+    contenders = {"peer": lambda: 0.0, "temporal cuda": None, "temporal cpu": lambda: 0.0, "temporal": lambda: 0.0}
+    assert case(contenders).default_allocator == ("temporal cpu",)
+    assert case(contenders, sweep=("steps", 1)).default_allocator == ()
+    assert case(contenders, default_allocator=()).default_allocator == ()
+    assert case({"peer": lambda: 0.0}).default_allocator == ()
+
+
+def test_what_was_set_is_told(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")
+    machine = describe()
+    assert machine["settings"]["OMP_NUM_THREADS"] == "3" and machine["settings"]["MALLOC_MMAP_MAX_"] == "0"
+    assert {"dcls", "soxr", "h5py"} <= set(machine["versions"])
+    assert ", MALLOC_MMAP_MAX_=0, " in _report._machine(GroupResult("fake", "", False, machine, []))
 
 
 def test_the_overhead_of_a_call_is_said_after_a_line_from_one_on(clock):
