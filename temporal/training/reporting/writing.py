@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from temporal._files import write_atomically
 from temporal.analysis import Page, render_page
@@ -106,9 +107,12 @@ def _write(page: Page, file: Path) -> None:
     beside.mkdir(parents=True, exist_ok=True)
     pictures = {beside / f"{picture.name}.png": picture.png for picture in page.pictures()}
     for place, content in pictures.items():
-        write_atomically(place, lambda opened, content=content: opened.write(content))
+        write_atomically(place, partial(_put, content=content))
     for old in set(beside.glob("*.png")) - set(pictures):  # of an earlier report that showed more
         if PICTURE_MADE_BY.encode() in old.read_bytes()[:300]:
             old.unlink()
-    html = render_page(page).encode()
-    write_atomically(file, lambda opened: opened.write(html))
+    write_atomically(file, partial(_put, content=render_page(page).encode()))
+
+
+def _put(opened: IO[bytes], content: bytes) -> None:
+    opened.write(content)
