@@ -64,9 +64,12 @@ def _forward(history, weight, delay, sigma, width, max_delay, kernel):
 
 
 def _backward(grad, history, weight, delay, sigma, width, max_delay, kernel, needs):
-    backend = _BACKENDS.choose(history, weight, delay, sigma, width, max_delay, kernel)
+    packed = history.dtype == torch.uint8
+    backend = _BACKENDS.choose(grad if packed else history, weight, delay, sigma, width, max_delay, kernel)
     wanted = (needs[0], any(needs[1:]))
     live, way = _way(history, weight, _width(sigma, width), max_delay, kernel)
+    if packed and way != "frequency":
+        history = history.to(grad.dtype)
     given = (grad, history, weight, delay, sigma, max_delay, kernel)
     if way == "taps" and backend is not reference:
         of_history, of_parameters = backend.backward(*given, live, wanted)
@@ -77,7 +80,7 @@ def _backward(grad, history, weight, delay, sigma, width, max_delay, kernel, nee
     # One that is not wanted has no elements: operators return tensors.
     results = (of_history, *of_parameters)
     return tuple(
-        history.new_empty(0) if found is None or not needed else found.contiguous()
+        grad.new_empty(0) if found is None or not needed else found.contiguous()
         for found, needed in zip(results, needs, strict=True)
     )
 
@@ -86,7 +89,7 @@ def _way(history: Tensor, weight: Tensor, width: float, max_delay: int, kernel: 
     live = taps(width, max_delay, kernel)
     synapses = weight.shape[2] if weight.ndim == 3 else 1
     steps, batch, inputs = history.shape[0] - max_delay, *history.shape[1:]
-    compiled = history.dtype == torch.float32
+    compiled = weight.dtype == torch.float32
     return live, form(steps, batch, inputs, weight.shape[0], synapses, max_delay, live, compiled)
 
 
@@ -141,7 +144,14 @@ _BACKENDS = Backends("delayed synapses", __package__, cpu=_cpu_refuses, referenc
 
 
 def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:4])
+    history = inputs[0]
+    # Not where a compiler traces, whose tensors have no numbers: what is kept depends on them.
+    real = type(history) is Tensor and not torch.compiler.is_compiling()
+    if real and history.device.type == "cpu" and history.dtype == torch.float32:
+        from ._kept import packed  # numba, when used
+
+        history = packed(history)
+    ctx.save_for_backward(history, *inputs[1:4])
     ctx.rest = inputs[4:]
 
 
