@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ._lock import lock
+from temporal._files import lock
+
 from ._progress import Progress
 
 __all__ = ["DownloadError", "checksum_of", "fetch"]

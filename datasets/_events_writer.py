@@ -20,8 +20,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from temporal._files import lock
+
 from ._events_file import SPLIT_NUMBERS, Events
-from ._lock import lock
 
 __all__ = ["EventsWriter", "write_events"]
 

@@ -49,13 +49,23 @@ class Noise:
         if not samples or not generators:
             return wave
         draws = torch.stack([torch.rand(2, generator=g) for g in generators])
-        white = torch.stack([torch.randn(samples, generator=g) for g in generators])
-        frequency = torch.arange(samples // 2 + 1).clamp(min=1)
-        spectrum = torch.fft.rfft(white) * frequency ** (-draws[:, :1])  # amplitude 1 / f^(a / 2), a = 2 * draw
-        noise = torch.fft.irfft(spectrum, n=samples)
         power = wave.square().sum(1, keepdim=True) / lengths.to(wave.device).clamp(min=1)[:, None]
         signal = torch.where(power > 0, power.sqrt(), _SILENCE).cpu()
         level = signal * 10 ** (-(self.ratio + _RANGE * draws[:, 1:]) / 20)
-        noise *= level / noise.square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
+        noise = torch.zeros(wave.shape)
+        for row, length, steepness, generator in zip(
+            noise, lengths.tolist(), draws[:, 0].tolist(), generators, strict=True
+        ):
+            row[:length] = _coloured(length, steepness, generator)
+        noise *= level
         beyond = torch.arange(samples, device=wave.device) >= lengths.to(wave.device)[:, None]
         return (wave + noise.to(wave)).masked_fill(beyond, 0)
+
+
+def _coloured(samples: int, steepness: float, generator: torch.Generator) -> torch.Tensor:
+    """Noise of power 1 whose amplitude falls as 1 / f^steepness. It is a function of its length alone, not of a batch's."""
+    period = 1 << max(0, samples - 1).bit_length()  # an FFT of any length would be slow at some
+    spectrum = torch.fft.rfft(torch.randn(period, generator=generator))
+    frequency = torch.arange(len(spectrum)).clamp(min=1)
+    noise = torch.fft.irfft(spectrum * frequency ** (-steepness), n=period)[:samples]
+    return noise / noise.square().mean().sqrt().clamp(min=1e-12)

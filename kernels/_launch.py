@@ -25,17 +25,18 @@ _TYPES = {
 
 
 class Launch(NamedTuple):
-    """One call of a kernel, not yet made."""
+    """One call of a kernel, not yet made; ``options`` are Triton's, of warps, registers and fusion."""
 
     kernel: Any
     programs: int
     arguments: dict[str, Any]
     constants: dict[str, Any]
+    options: dict[str, Any] = LAUNCH_OPTIONS
 
     def run(self, device: torch.device) -> None:
         """Queue it on the tensors' device."""
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            self.kernel[(self.programs,)](**self.arguments, **self.constants, **LAUNCH_OPTIONS)
+            self.kernel[(self.programs,)](**self.arguments, **self.constants, **self.options)
 
     def compile(self, capability: int) -> Any:
         """What Triton makes of it for a GPU of that capability (80, 90, 100), which need not be there.
@@ -60,7 +61,7 @@ class Launch(NamedTuple):
                 elif isinstance(part, Tensor):
                     hints[path] = [["tt.divisibility", 16]]
         source = ASTSource(self.kernel, signature, constants, hints)
-        return triton.compile(source, target=GPUTarget("cuda", capability, WARP), options=LAUNCH_OPTIONS)
+        return triton.compile(source, target=GPUTarget("cuda", capability, WARP), options=self.options)
 
 
 class _Announcer:

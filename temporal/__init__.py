@@ -24,6 +24,7 @@ if _TYPE_CHECKING:
         models,
         neurons,
         streaming,
+        studies,
         training,
     )
     from .layers import BatchNorm, Dropout, Model, Sequential, TimeDistributed, to_steps
@@ -31,7 +32,7 @@ if _TYPE_CHECKING:
 
 _PACKAGES = (
     "analysis", "benchmarks", "convolution", "datasets", "delays", "frontends", "kernels", "layers", "models", "neurons",
-    "streaming", "training",
+    "streaming", "studies", "training",
 )  # fmt: skip
 _HOME = {
     "BatchNorm": "layers",
@@ -46,7 +47,7 @@ _HOME = {
 __all__ = [
     "BatchNorm", "Dropout", "Model", "Sequential", "TimeDistributed",
     "analysis", "benchmarks", "convolution", "datasets", "delays", "frontends", "kernels", "layers", "load", "models",
-    "neurons", "streaming", "to_steps", "training",
+    "neurons", "streaming", "studies", "to_steps", "training",
 ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import temporal
 from temporal.convolution import CausalConv1d
-from temporal.delays import DelayedLinear
+from temporal.delays import DelayedConv1d, DelayedLinear, RecurrentDelays
 from temporal.layers._protocol import call, role
 from temporal.neurons import ALIF, IF, LI, LIF, AdLIF, CubaLIF, ParametricLIF, Recurrent
 from temporal.neurons.functional import lif
@@ -37,6 +37,18 @@ def spiking_network() -> nn.Module:
         DelayedLinear(5, FEATURES, 3).round_(),
         LI(2.0),
     )
+
+
+class Bands(nn.Module):
+    """A layer over [T, B, channels, positions], of which the suite's features are 2 channels at 3 positions."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, state = self.layer(x.unflatten(2, (2, FEATURES // 2)), state)
+        return y.flatten(2), state
 
 
 @dataclass
@@ -72,6 +84,16 @@ LAYERS = [
     Case("DelayedLinear-axon", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="axon")),
     Case("DelayedLinear-dendrite", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="dendrite")),
     Case("DelayedLinear-0", lambda: DelayedLinear(FEATURES, FEATURES, 0), "grid"),
+    Case("DelayedConv1d", lambda: Bands(DelayedConv1d(2, 2, 3, 7, padding=1))),
+    Case("DelayedConv1d-whole", lambda: Bands(DelayedConv1d(2, 2, 2, 5, padding="same").round_()), "grid"),
+    Case("RecurrentDelays", lambda: RecurrentDelays(LIF(2.0), FEATURES, 5), smooth=False),
+    Case(
+        "RecurrentDelays-whole",
+        lambda: RecurrentDelays(LIF(2.0), FEATURES, 7, min_delay=3).round_(),
+        "grid",
+        smooth=False,
+    ),
+    Case("RecurrentDelays-axon", lambda: RecurrentDelays(LI(3.0), FEATURES, 6, min_delay=2, per="axon", gain=0.3)),
     Case("Sequential", spiking_network, "grid", smooth=False),
     Case("CausalConv1d", lambda: CausalConv1d(FEATURES, FEATURES, 3, dilation=2, bias=False), "grid"),
     Case("CausalConv1d-depthwise", lambda: CausalConv1d(FEATURES, FEATURES, 5, groups=FEATURES, activation="silu")),

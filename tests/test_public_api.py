@@ -13,10 +13,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PUBLIC = {
     "temporal": """
         BatchNorm Dropout Model Sequential TimeDistributed analysis benchmarks convolution datasets delays frontends kernels
-        layers load models neurons streaming to_steps training
+        layers load models neurons streaming studies to_steps training
     """,
-    "temporal.analysis": "confusion_matrix learning_curve raster record_spikes save",
+    "temporal.analysis": """
+        Activity DelayCounts LayerActivity Page Picture Section SynapseActivity Table Text accuracy_by_group compare_curves
+        confusion_matrix count_delays delay_histograms firing_rates learning_curve measure_activity raster record_spikes
+        render_page save wilson_interval
+    """,
     "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
+    "temporal.cli": "main",
     "temporal.datasets": """
         Audio AudioError AudioFolder AudioHeader BackgroundNoise BandMask Batch Binning Blend BucketSampler
         ChannelMask ChannelShift Conversion DownloadError Events EventsError EventsWriter Gain Noise Recording SHD SSC
@@ -24,23 +29,27 @@ PUBLIC = {
         TimeMask TimeShift collate collate_spikes convert_folder generator_for generators_for read_audio read_header
         write_events
     """,
-    "temporal.delays": "DelaySchedule DelayedLinear",
+    "temporal.delays": "DelaySchedule DelayedConv1d DelayedLinear RecurrentDelays",
     "temporal.frontends": """
         AmplitudeToDB CQT Chain Chroma Cochlea CombinedFrequencyPeriodicity Deltas FoldOctaves Gammatonegram GriffinLim
         InverseMel InverseSTFT InvertibleCQT LEAF Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson
         Resample RunningNormalize STFT SincConv SpecAugment UtteranceNormalize VQT
     """,
     "temporal.kernels": "empty_cache use",
-    "temporal.layers": """
-        BatchNorm Dropout LastStep MaxOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
+    "temporal.interop": """
+        HardwareCost IntegerDelays from_dcls from_snn_delays hardware_cost integer_delays save_integers
     """,
-    "temporal.models": "DelayedLIF Mel ModelSpec deploy load read_spec save",
+    "temporal.layers": """
+        BatchNorm Dropout LastStep MaxOverTime MeanOverTime Model Sequential SumSoftmax TimeDistributed fold to_steps
+    """,
+    "temporal.models": "DelayedLIF GRU Mel ModelSpec deploy load read_spec save",
     "temporal.neurons": "ALIF AdLIF CubaLIF IF LI LIF ParametricLIF Recurrent functional",
     "temporal.neurons.functional": "adlif alif cuba_lif li lif",
-    "temporal.streaming": "Decision Event Runner Stream stream_file",
+    "temporal.streaming": "Agreement Decision Event Runner Stream compare_engines stream_file",
+    "temporal.studies": "Cell Outcome Study Summary find_study run_study studies summarize",
     "temporal.training": """
-        Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes evaluate
-        find_recipe plan recipes train
+        Augment Data Delays Interrupted Optimizer Plan Progress Recipe Result Run SpikeAugment Spikes engines_agree
+        evaluate find_recipe plan recipes report train
     """,
     "temporal.convolution": "CausalConv1d",
 }

@@ -53,8 +53,11 @@ def _read(file: Path) -> Transfer | None:
         return None
     if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
         return None
-    with np.load(io.BytesIO(content[_DIGEST:]), allow_pickle=False) as arrays:
-        return Transfer(*(arrays[name] for name in _NAMES))
+    try:
+        with np.load(io.BytesIO(content[_DIGEST:]), allow_pickle=False) as arrays:
+            return Transfer(*(arrays[name] for name in _NAMES))
+    except (ValueError, KeyError):  # whole, but not written here: objects, which are refused, or other arrays
+        return None
 
 
 def _write(file: Path, table: Transfer) -> None:

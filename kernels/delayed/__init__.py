@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from . import reference
+from ._walls import inwards, unprojected
 from .operator import delayed_synapses
 from .reference import (
     KERNELS,
@@ -30,8 +31,10 @@ __all__ = [
     "delayed_product",
     "delayed_shift",
     "halves",
+    "inwards",
     "nearest",
     "spread",
+    "unprojected",
 ]
 
 

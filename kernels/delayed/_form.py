@@ -2,7 +2,7 @@
 
 from . import frequency
 
-__all__ = ["form"]
+__all__ = ["form", "form_on_gpu"]
 
 # What a product and a sum cost relative to a live tap's, forward and backward, on one core of an EPYC with AVX-512 (5 to 6
 # picoseconds each; 256 inputs and outputs, 100 steps of 64 samples, 25 lags): in the frequency domain, and in torch's direct
@@ -39,4 +39,28 @@ def form(
     if live > 1 and steps * batch * pairs * live > _SMALL:
         products = frequency.operations(steps, batch, inputs, outputs, max_delay) / 2
         costs["frequency"] = _FREQUENCY * products + 0.1 * _SHARE * pairs * synapses * lags
+    return min(costs, key=lambda name: costs[name])
+
+
+# On a GPU, from its data sheet; nobody has measured it. A float32 multiply-add costs 1, one of the frequency domain's many
+# small products 1.5, and an element from the first-level cache 4 (32 elements and 128 multiply-adds a clock): live taps load
+# 8 + live - 1 of them for 8 steps.
+_SMALL_PRODUCT, _LOAD, _STEPS, _MOST_LIVE = 1.5, 4.0, 8, 8
+
+
+def form_on_gpu(steps: int, batch: int, inputs: int, outputs: int, synapses: int, max_delay: int, live: int) -> str:
+    """`form` for float32 on a GPU: live taps up to a few, then the frequency domain, whose products stay float32.
+
+    The direct convolution is cuDNN's, of TF32 where torch allows it (`torch.backends.cudnn.allow_tf32`); by this rule it is
+    left the smallest calls.
+    """
+    rows, lags = steps * batch, max_delay + 1
+    if not rows * inputs * outputs:
+        return "dense"
+    costs = {"dense": float(rows * lags)}
+    if live <= _MOST_LIVE:
+        costs["taps"] = rows * synapses * max(live, _LOAD * (_STEPS + live - 1) / _STEPS)
+    if live > 1 and rows * inputs * outputs * live > _SMALL:
+        products = frequency.operations(steps, batch, inputs, outputs, max_delay) / 2
+        costs["frequency"] = _SMALL_PRODUCT * products / (inputs * outputs)
     return min(costs, key=lambda name: costs[name])

@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from ._walls import projected
 from .reference import SMALLEST_SIGMA, circle, nearest, spread_at
 
 __all__ = ["TOLERANCE", "by_lag", "gradients", "gradients_by_lag", "shares", "taps"]
@@ -115,8 +116,7 @@ def _compiled(weight: Tensor, sigma: Tensor, kernel: str) -> bool:
 
 def _inwards(grad_delay: Tensor, delay: Tensor, max_delay: int) -> Tensor:
     """Without what would lead out of 0 .. max_delay, as in `bounded`."""
-    outwards = ((delay <= 0) & (grad_delay > 0)) | ((delay >= max_delay) & (grad_delay < 0))
-    return grad_delay.masked_fill(outwards, 0)
+    return projected(grad_delay, delay <= 0, delay >= max_delay)
 
 
 def _slopes(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from .._dispatch import Backends
 from . import frequency, reference
-from ._form import form
+from ._form import form, form_on_gpu
 from ._live import gradients, shares, taps
 
 __all__ = ["delayed_synapses"]
@@ -36,14 +37,20 @@ def delayed_synapses(
         history: [max_delay + T, B, I].  weight, delay: [O, I] or [O, I, synapses].  Returns [T, B, O].
     """
     given = (history, weight, delay, sigma, width, max_delay, kernel)
-    if _plain() or _BACKENDS.choose(*given) is reference:
+    if _plain(given):
         return reference.delayed_product(history, reference.delay_kernel(weight, delay, sigma, max_delay, kernel))
     return torch.ops.temporal.delayed(*given)
 
 
-def _plain() -> bool:
+def _plain(given) -> bool:
     """What is exported or transformed by functorch consists of torch's own operations."""
-    return torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
+    if torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active():
+        return True
+    if torch.compiler.is_compiling() and given[0].device.type == "cuda":
+        return (
+            _unlike_a_gpu(*given[:4]) is not None
+        )  # the compiler does not follow a search for packages: _forward chooses
+    return _BACKENDS.choose(*given) is reference
 
 
 def _width(sigma: Tensor, width: float | None) -> float:
@@ -89,8 +96,9 @@ def _way(history: Tensor, weight: Tensor, width: float, max_delay: int, kernel: 
     live = taps(width, max_delay, kernel)
     synapses = weight.shape[2] if weight.ndim == 3 else 1
     steps, batch, inputs = history.shape[0] - max_delay, *history.shape[1:]
-    compiled = weight.dtype == torch.float32
-    return live, form(steps, batch, inputs, weight.shape[0], synapses, max_delay, live, compiled)
+    sizes = (steps, batch, inputs, weight.shape[0], synapses, max_delay, live)
+    on_gpu = history.device.type == "cuda"
+    return live, form_on_gpu(*sizes) if on_gpu else form(*sizes, weight.dtype == torch.float32)
 
 
 def _dense_forward(history, weight, delay, sigma, max_delay, kernel):
@@ -140,7 +148,27 @@ def _cpu_refuses(history, weight, delay, sigma, width, max_delay, kernel) -> str
     )
 
 
-_BACKENDS = Backends("delayed synapses", __package__, cpu=_cpu_refuses, reference=lambda *given: None)
+def _cuda_refuses(history, weight, delay, sigma, width, max_delay, kernel) -> str | None:
+    reason = _unlike_a_gpu(history, weight, delay, sigma)
+    if reason is not None:
+        return reason
+    return None if find_spec("triton") else "needs the package triton, which is not installed"
+
+
+def _unlike_a_gpu(history, weight, delay, sigma) -> str | None:
+    if history.device.type != "cuda":
+        return f"needs a CUDA tensor, the history is on {history.device}"
+    if any(tensor.dtype != torch.float32 for tensor in (history, weight, delay, sigma)):
+        return "computes in float32"
+    if torch.is_autocast_enabled("cuda"):
+        return "leaves autocast to torch's convolution"
+    most = max(2 * history.shape[0] * history.shape[1], 8 * weight.numel())
+    return None if most < 1 << 31 else "cannot count so many rows or synapses"
+
+
+_BACKENDS = Backends(
+    "delayed synapses", __package__, cuda=_cuda_refuses, cpu=_cpu_refuses, reference=lambda *given: None
+)
 
 
 def _keep(ctx, inputs, output):

@@ -28,6 +28,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from ._walls import projected
+
 __all__ = [
     "KERNELS",
     "NEGLIGIBLE",
@@ -90,8 +92,7 @@ class _Bounded(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         low, high = ctx.saved_tensors
-        outwards = (low & (grad > 0)) | (high & (grad < 0))  # descent subtracts the gradient
-        return grad.masked_fill(outwards, 0), None
+        return projected(grad, low, high), None
 
 
 def spread(delay: torch.Tensor, sigma: float | torch.Tensor, max_delay: int, kernel: str = "gaussian") -> torch.Tensor:

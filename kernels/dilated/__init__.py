@@ -1,15 +1,16 @@
 """Causal dilated convolution over time, depthwise, dense or in groups, with its bias and activation in one operator."""
 
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .._dispatch import Backends
-from . import reference
+from . import frequency, reference
 from .reference import ACTIVATIONS, BY_RESULT
 
-__all__ = ["ACTIVATIONS", "causal_conv"]
+__all__ = ["ACTIVATIONS", "causal_conv", "causal_conv_stream", "later"]
 
 
 def causal_conv(
@@ -26,8 +27,10 @@ def causal_conv(
 
     y[t] = activation(b + sum_k w[:, :, k] x[t - (K - 1 - k) dilation])
 
-    On a CPU depthwise and dense kernels are ours; on a GPU depthwise ones, and what else there is takes cuDNN. Autocast is
-    the caller's business: all tensors have one dtype.
+    Depthwise and dense kernels are ours, on a CPU and on a GPU; what else there is takes cuDNN, or torch's own. On a CPU
+    depthwise ones of some 500 taps and more (in float64 some 50) are computed by Fourier transforms where that is faster;
+    `temporal.kernels.use("reference")` has nothing of it. On a GPU dense float32 is TF32 where torch lets cuDNN use it. All
+    tensors have one dtype: autocast is the caller's business.
 
     Args:
         x: [T, B, I], time first.
@@ -52,23 +55,99 @@ def causal_conv(
     rest = (dilation, groups, activation)
     if torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active():
         return reference.convolve(*given, *rest)
-    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
+    learns = _learns(*given)
     if torch.compiler.is_compiling():
-        if x.device.type != "cpu" or _cpu_refuses(x, weight, groups):  # whose compiler fuses torch's own by itself
+        # On a GPU the compiler fuses torch's own operations by itself.
+        if x.dtype != torch.float32 or _cpu_refuses(x, weight, history, dilation, groups):
             return reference.convolve(*given, *rest)
         return torch.ops.temporal.causal_conv(*given, *rest, learns)[0]
-    backend = _BACKENDS.choose(x, weight, groups)
+    backend = _BACKENDS.choose(x, weight, history, dilation, groups)
     if backend is reference:
         return reference.convolve(*given, *rest)
-    if not learns and type(x) is Tensor:  # a step of a stream takes less time than the operator's way there
-        return backend.forward(*given, *rest, False)[0]
-    return torch.ops.temporal.causal_conv(*given, *rest, learns)[0]
+    if type(x) not in (Tensor, torch.nn.Parameter):
+        return torch.ops.temporal.causal_conv(*given, *rest, learns)[0]
+    # Little work takes less time than an operator's way there.
+    if x.device.type == "cpu" and backend.little(x, weight, groups, activation):
+        return backend.convolve_little(*given, *rest)
+    return _Eager.apply(*given, *rest) if learns else backend.forward(*given, *rest, False)[0]
+
+
+def causal_conv_stream(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    activation: str = "none",
+    history: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A part of a stream: `causal_conv`, and the history with which the next part goes on.
+
+    One step at a time takes the time of a few calls of torch.
+
+    Args: as of `causal_conv`.
+    Shape:
+        Returns (y [T, B, O], history [(K - 1) dilation, B, I]).
+    Raises: as `causal_conv`.
+
+    >>> import torch
+    >>> weight, history = torch.tensor([[[10.0, 1.0]]]), None
+    >>> for x in torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1):
+    ...     y, history = causal_conv_stream(x, weight, dilation=2, history=history)
+    >>> y.item(), history.flatten()
+    (13.0, tensor([2., 3.]))
+    """
+    given, rest = (x, weight, bias, history), (dilation, groups, activation)
+    if x.ndim == 3 and x.shape[0] == 1 and type(x) is Tensor and not _transformed() and not _learns(*given):
+        _check(*given, *rest)
+        backend = _BACKENDS.choose(x, weight, history, dilation, groups)
+        if backend is not reference and x.device.type == "cpu" and x.dtype == torch.float32:
+            return backend.step(*given, *rest)
+    y = causal_conv(x, weight, bias, dilation=dilation, groups=groups, activation=activation, history=history)
+    return y, later(x, history, (weight.shape[2] - 1) * dilation)
+
+
+def later(x: Tensor, history: Tensor | None, past: int) -> Tensor:
+    """The last ``past`` inputs: a copy, so that a state kept between chunks does not keep the chunk."""
+    steps = x.shape[0]
+    if steps >= past:
+        return x[steps - past :].clone()  # not x[-past:], which would be everything where past is 0
+    if history is None:
+        return torch.nn.functional.pad(x, (0, 0, 0, 0, past - steps, 0))
+    return torch.cat([history[steps:], x])
+
+
+def _learns(*given: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
+
+
+def _transformed() -> bool:
+    return torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
 
 
 def _check(
     x: Tensor, weight: Tensor, bias: Tensor | None, history: Tensor | None, dilation: int, groups: int, activation: str
 ) -> None:
-    """Compiled loops look at no bounds."""
+    """Compiled loops look at no bounds. All at once first, since this is on the way of every step of a stream."""
+    if activation in ACTIVATIONS and x.ndim == 3 and weight.ndim == 3 and dilation > 0 and groups > 0:
+        (_, batch, inputs), (outputs, of_group, taps), dtype, device = x.shape, weight.shape, x.dtype, x.device
+        if (
+            taps > 0 < of_group
+            and of_group * groups == inputs
+            and outputs > 0 == outputs % groups
+            and (bias is None or bias.shape == (outputs,))
+            and (history is None or history.shape == ((taps - 1) * dilation, batch, inputs))
+            and all(t is None or (t.dtype is dtype and t.device == device) for t in (weight, bias, history))
+        ):
+            return
+    _explain(x, weight, bias, history, dilation, groups, activation)
+
+
+def _explain(
+    x: Tensor, weight: Tensor, bias: Tensor | None, history: Tensor | None, dilation: int, groups: int, activation: str
+) -> None:
+    """Say what is wrong."""
     if activation not in ACTIVATIONS:
         raise ValueError(f"causal_conv: activation={activation!r} is not one of {', '.join(map(repr, ACTIVATIONS))}")
     if x.dim() != 3 or weight.dim() != 3 or weight.shape[2] < 1:
@@ -95,23 +174,25 @@ def _check(
             )
 
 
-def _cpu_refuses(x: Tensor, weight: Tensor, groups: int) -> str | None:
+def _cpu_refuses(x: Tensor, weight: Tensor, history: Tensor | None, dilation: int, groups: int) -> str | None:
     if x.device.type != "cpu":
         return f"needs a CPU tensor, x is on {x.device}"
     if x.dtype != torch.float32:
-        return f"computes in float32, x is {x.dtype}"
+        if x.dtype == torch.float64 and frequency.pays(x, weight, history is not None, dilation, groups):
+            return None
+        return f"computes in float32, and in float64 very long depthwise kernels, x is {x.dtype}"
     if groups > 1 and not weight.shape[0] == x.shape[2] == groups:
         return f"has dense and depthwise kernels, not {groups} groups of {x.shape[2]} channels into {weight.shape[0]}"
     return "has nothing to compute" if not x.numel() else None
 
 
-def _cuda_refuses(x: Tensor, weight: Tensor, groups: int) -> str | None:
+def _cuda_refuses(x: Tensor, weight: Tensor, history: Tensor | None, dilation: int, groups: int) -> str | None:
     if x.device.type != "cuda":
         return f"needs a CUDA tensor, x is on {x.device}"
     if x.dtype == torch.float64:
         return "computes in float32, x is float64"
-    if not weight.shape[0] == x.shape[2] == groups:
-        return f"has depthwise kernels, not {groups} groups of {x.shape[2]} channels into {weight.shape[0]}"
+    if groups > 1 and not weight.shape[0] == x.shape[2] == groups:
+        return f"has dense and depthwise kernels, not {groups} groups of {x.shape[2]} channels into {weight.shape[0]}"
     if not x.numel() or x.shape[0] * x.shape[1] >= 1 << 31:
         return "has nothing to compute, or more rows than it can count"
     return None if find_spec("triton") else "needs the package triton, which is not installed"
@@ -121,7 +202,7 @@ _BACKENDS = Backends("causal_conv", __name__, cuda=_cuda_refuses, cpu=_cpu_refus
 
 
 def _forward(x, weight, bias, history, dilation, groups, activation, keep):
-    backend = _BACKENDS.choose(x, weight, groups)
+    backend = _BACKENDS.choose(x, weight, history, dilation, groups)
     return backend.forward(x, weight, bias, history, dilation, groups, activation, keep)
 
 
@@ -131,7 +212,7 @@ def _shapes(x, weight, bias, history, dilation, groups, activation, keep):
 
 
 def _backward(grad, x, weight, bias, history, kept, dilation, groups, activation, needs):
-    backend = _BACKENDS.choose(x, weight, groups)
+    backend = _BACKENDS.choose(x, weight, history, dilation, groups)
     return backend.backward(grad, x, weight, history, kept, dilation, groups, activation, needs)
 
 
@@ -157,8 +238,32 @@ def _differentiate(ctx, grad, grad_kept):
     return *(r if n else None for r, n in zip(results, needs, strict=True)), *[None] * 4
 
 
+class _Eager(torch.autograd.Function):
+    """The operator without its dispatch, which takes up to 300 microseconds a pass."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        x, weight, bias, history, dilation, groups, activation = inputs
+        y, kept = _forward(x, weight, bias, history, dilation, groups, activation, True)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, weight, bias, history, y if activation == "relu" else kept)
+        ctx.rest, ctx.keep = (dilation, groups, activation), True
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        if grads[0] is None or torch.is_grad_enabled():  # whose own gradient the operator refuses
+            return _differentiate(ctx, grads[0], None)[:7]
+        needs = ctx.needs_input_grad[:4]
+        (x, weight, bias, history, kept), (dilation, groups, activation) = ctx.saved_tensors, ctx.rest
+        results = _backward(grads[0], x, weight, bias, history, kept, dilation, groups, activation, needs)
+        return *(r if n else None for r, n in zip(results, needs, strict=True)), None, None, None
+
+
 def _refuse(ctx, *grads):
-    raise RuntimeError("causal_conv: no second derivatives here; use float64, or temporal.kernels.use('reference')")
+    raise RuntimeError(
+        "causal_conv: no second derivatives here; use temporal.kernels.use('reference'), or float64 and a shorter kernel"
+    )
 
 
 _LIBRARY = torch.library.Library("temporal", "FRAGMENT")  # the operators live as long as this

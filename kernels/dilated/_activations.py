@@ -11,7 +11,7 @@ from .. import _memory
 from .._compiled import announced, version
 from .._memory import empty
 from .._threads import share
-from . import _loops
+from . import _loops, _step
 from .reference import ACTIVATIONS
 
 __all__ = ["KINDS", "activate", "differentiated", "flat", "kernel"]
@@ -39,8 +39,11 @@ def differentiated(grad: Tensor, kept: Tensor, kind: int) -> Tensor:
 @cache
 def kernel(name: str) -> Callable:
     """A loop of ``_loops``, compiled when it is first called."""
-    number = version("temporal.kernels.dilated._vectors", "temporal.kernels._float32")
-    return announced(getattr(_loops, f"make_{name}")(number), f"convolutions, {name.replace('_', ' ')}")
+    number = version(
+        "temporal.kernels.dilated._vectors", "temporal.kernels.dilated._loops", "temporal.kernels._float32"
+    )
+    source = _step if name == "step" else _loops
+    return announced(getattr(source, f"make_{name}")(number), f"convolutions, {name.replace('_', ' ')}")
 
 
 def flat(tensor: Tensor | None) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Causal convolutions on the CPU: depthwise ones compiled by numba, dense ones by oneDNN, channels last."""
+"""Causal convolutions on the CPU: depthwise ones compiled by numba, dense ones by oneDNN, channels last.
+
+Depthwise ones of very long kernels are products of spectra, by a rule: `frequency.pays`.
+"""
 
 from collections.abc import Sequence
 
@@ -8,16 +11,20 @@ from torch import Tensor
 
 from .._memory import empty, workspace
 from .._threads import share
-from . import _dense
-from ._activations import KINDS, differentiated, flat, kernel
+from . import _dense, frequency, reference
+from ._activations import KINDS, activate, differentiated, flat, kernel
+from ._little import convolve as convolve_little
+from ._little import pays as little
 from ._vectors import LANES
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "convolve_little", "forward", "little", "step"]
 
 _GRAIN = 1 << 16  # products that pay for waking a thread (about 10 microseconds)
 _PACKED = 12  # taps from which phases are packed: where that was faster, see benchmarks/RESULTS.md
 _CACHE = 1 << 19  # bytes: half of a usual second-level cache
 _BLOCK = 64  # rows of inputs and gradients that are read again for every eight taps, from the second-level cache
+_STEP = 1 << 15  # products of a dense step up to which one serial loop is faster than the library's threads
+_STATE = 1 << 14  # numbers of a state up to which a copy of it is faster than a call
 _MOST = 4  # vectors that are packed at a time: 256 bytes that lie together
 
 
@@ -28,6 +35,14 @@ def forward(
     """``reference.convolve``, and with ``keep`` what was before an activation whose gradient is not seen in its result."""
     kind, stride = KINDS[activation], dilation * x.shape[1]
     keep = keep and kind > 1
+    if frequency.pays(x, weight, history is not None, dilation, groups):
+        taps, before = _that_meet(weight, history, x, dilation)
+        z = frequency.convolve(x, taps, bias, before, dilation)
+        if z.isfinite().all():  # else what is not would have spread over its block
+            y = z if not kind else reference.ACTIVATIONS[activation](z)
+            return y, z if keep else y.new_empty(0)
+    if x.dtype == torch.float64:
+        return reference.forward(x, weight, bias, history, dilation, groups, activation, keep)
     weight, history = _that_meet(weight, history, x, dilation)
     if groups == 1:
         y, z = _dense.convolve(x, weight, bias, history, stride, keep, kind)
@@ -46,10 +61,17 @@ def backward(
     for_x, for_weight, for_bias, for_history = needs
     stride, kind, taps = dilation * x.shape[1], KINDS[activation], weight.shape[2]
     grad = grad.contiguous()
+    double, none = x.dtype == torch.float64, grad.new_empty(0)
+    spectral = frequency.pays(x, weight, history is not None, dilation, groups) and bool(
+        grad.isfinite().all() and x.isfinite().all() and (history is None or history.isfinite().all())
+    )
+    if double and not spectral:
+        return reference.backward(grad, x, weight, history, kept, dilation, groups, activation, needs)
     if kind:
-        grad = differentiated(grad, kept, kind)
-    none = grad.new_empty(0)
+        grad = reference.undo(grad, kept, activation) if double else differentiated(grad, kept, kind)
     results = [none, none, grad.sum((0, 1)) if for_bias else none, none]
+    if spectral:
+        return _spectral(grad, x, weight, history, dilation, needs, results)
     if for_history and history is not None:  # it is input, too
         past = history.shape[0]
         of_all = _input_gradient(grad, weight, stride, groups, past)
@@ -62,6 +84,56 @@ def backward(
         found = of_weight(grad, x, history, stride, met.shape)
         results[1] = torch.nn.functional.pad(found, (taps - met.shape[2], 0))
     return results
+
+
+def _spectral(
+    grad: Tensor, x: Tensor, weight: Tensor, history: Tensor | None, dilation: int, needs: Sequence[bool],
+    results: list[Tensor],
+) -> list[Tensor]:  # fmt: skip
+    """``results``, of which that for the bias is there, by products of spectra."""
+    met, before = _that_meet(weight, history, x, dilation)
+    past = (met.shape[2] - 1) * dilation
+    of_all, of_weight = frequency.backward(grad, x, met, before, dilation, needs[0] or needs[3], needs[1])
+    if of_all is not None:
+        if needs[0]:
+            results[0] = of_all[past:].clone()
+        if needs[3]:
+            results[3] = of_all[:past].clone()
+    if of_weight is not None:
+        results[1] = torch.nn.functional.pad(of_weight, (weight.shape[2] - met.shape[2], 0))
+    return results
+
+
+def step(
+    x: Tensor, weight: Tensor, bias: Tensor | None, history: Tensor | None, dilation: int, groups: int, activation: str
+) -> tuple[Tensor, Tensor]:
+    """One step, and the history behind it."""
+    (_, batch, inputs), (outputs, _, count) = x.shape, weight.shape
+    past, depthwise = (count - 1) * dilation, groups > 1
+    if history is None and past:
+        history = x.new_zeros(past, batch, inputs)
+    x, weight = x.contiguous(), weight.contiguous()
+    if history is not None:
+        history = history.contiguous()
+    if not depthwise and batch * weight.numel() > _STEP:
+        line = x if history is None else torch.cat([history, x])
+        met = line.as_strided((batch, inputs, count), (inputs, 1, dilation * batch * inputs), line.storage_offset())
+        y = torch.nn.functional.linear(met.reshape(batch, -1), weight.view(outputs, -1), bias).unsqueeze(0)
+        activate(y, y, KINDS[activation])
+        return y, line[1:]
+    y, small = torch.empty(1, batch, outputs), past * batch * inputs <= _STATE
+    if history is None:
+        after, addresses = x[1:].clone(), (0, 0)
+    elif small:
+        after = torch.empty(past, batch, inputs)
+        addresses = history.data_ptr(), after.data_ptr()
+    else:
+        after, addresses = torch.cat([history[1:], x]), (history.data_ptr(), 0)
+    kernel("step")(
+        x.data_ptr(), addresses[0], weight.data_ptr(), 0 if bias is None else bias.contiguous().data_ptr(), y.data_ptr(),
+        addresses[1], past, count, dilation, batch, inputs, outputs, depthwise, KINDS[activation],
+    )  # fmt: skip
+    return y, after
 
 
 def _that_meet(weight: Tensor, history: Tensor | None, x: Tensor, dilation: int) -> tuple[Tensor, Tensor | None]:

@@ -18,7 +18,7 @@ def frame(wave: Tensor, window: Tensor, hop_length: int, *, left: int = 0, right
         wave: [..., samples], float32 or float64.
         window: [n_fft], of the wave's dtype; gradients flow to it, too.
         hop_length: samples from one frame to the next, >= 1.
-        left, right: zeros before and behind the wave, in samples; negative ones of `right` cut samples off.
+        left, right: zeros before and behind the wave, in samples; negative ones cut samples off.
     Shape:
         Returns [..., frames, n_fft], contiguous, with 1 + (left + samples + right - n_fft) // hop_length frames, or none.
 
@@ -41,7 +41,7 @@ def overlap_add(frames: Tensor, window: Tensor, hop_length: int, *, left: int = 
         frames: [..., frames, n_fft], float32 or float64.
         window: [n_fft], of the frames' dtype; gradients flow to it, too.
         hop_length: samples from one frame to the next, >= 1.
-        left: samples of the first frame that lie before the signal and are dropped, >= 0.
+        left: samples of the first frame that lie before the signal and are dropped; negative ones are zeros before it.
         samples: length of the result; what lies beyond is dropped, what no frame covers is 0.
     Shape:
         Returns [..., samples], contiguous.

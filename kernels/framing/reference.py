@@ -30,8 +30,9 @@ def overlap_add(frames: Tensor, window: Tensor, hop_length: int, left: int, samp
     whole = torch.nn.functional.fold(
         windowed.transpose(1, 2), (1, length), kernel_size=(1, n_fft), stride=(1, hop_length)
     ).reshape(*leading, length)
-    rest = max(0, left + samples - length)
-    return torch.nn.functional.pad(whole, (0, rest))[..., left : left + samples].contiguous()
+    before, rest = max(0, -left), max(0, left + samples - length)
+    left = max(0, left)
+    return torch.nn.functional.pad(whole, (before, rest))[..., left : left + samples].contiguous()
 
 
 def _overlap_add_of_hops(windowed: Tensor, hop_length: int, left: int, samples: int) -> Tensor:

@@ -26,6 +26,8 @@ def raster(
     *,
     seconds_per_step: float,
     title: str = "",
+    frequencies: Sequence[float] | None = None,
+    source: str = "front end",
 ) -> Figure:
     """The frames of one recording, the spikes of every layer, and the readout, above one time axis.
 
@@ -37,6 +39,8 @@ def raster(
         labels: the names of the classes; None numbers them.
         seconds_per_step: > 0.
         title: of the whole figure.
+        frequencies: of the bins, in Hz, rising; they are then on the axis.
+        source: what the features come from; if not from a "front end", they are called channels, not bins.
     Shape:
         spikes: [T, neurons] each, anything but 0 counts as a spike.  features: [bins, T].  readout: [T, classes].
     Raises:
@@ -60,7 +64,9 @@ def raster(
     steps = max(frames.shape[1], len(outputs), *(len(train) for _, train in trains), 1)
 
     figure, panels = new_axes(7.6, [1.6, *[1.4] * len(trains), 1.8])
-    _draw_frames(panels[0], frames, seconds_per_step)
+    if frequencies is not None and len(frequencies) != len(frames):
+        raise ValueError(f"raster: {len(frequencies)} frequencies for {len(frames)} bins")
+    _draw_frames(panels[0], frames, seconds_per_step, frequencies, source)
     for axes, (name, train) in zip(panels[1:-1], trains, strict=True):
         _draw_spikes(axes, name, train, seconds_per_step)
     _draw_readout(panels[-1], outputs, names, seconds_per_step)
@@ -77,10 +83,14 @@ def _matrix(name: str, values: Any, shape: str) -> np.ndarray:
     return array
 
 
-def _draw_frames(axes: Axes, frames: np.ndarray, step: float) -> None:
+def _draw_frames(axes: Axes, frames: np.ndarray, step: float, frequencies: Sequence[float] | None, source: str) -> None:
     bins, steps = frames.shape
-    styled(axes, y="bin", grid=False)
-    _say(axes, "front end", f"{bins} bins")
+    unit = "bin" if source == "front end" else "channel"
+    styled(axes, y=unit if frequencies is None else "frequency (kHz)", grid=False)
+    if frequencies is not None and bins > 1:
+        places = sorted({round(k * (bins - 1) / 4) for k in range(5)})
+        axes.set_yticks(places, [f"{frequencies[place] / 1000:.2g}" for place in places])
+    _say(axes, source, f"{bins} {unit}s")
     if frames.size:
         extent = (0, steps * step, -0.5, bins - 0.5)
         axes.imshow(frames, origin="lower", aspect="auto", extent=extent, cmap=IMAGE, interpolation="none")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["record_spikes"]
+__all__ = ["record_spikes", "spiking_layers"]
 
 
 def record_spikes(network: nn.Module, x: Tensor) -> list[tuple[str, Tensor]]:
@@ -13,7 +15,8 @@ def record_spikes(network: nn.Module, x: Tensor) -> list[tuple[str, Tensor]]:
 
     A layer counts as spiking if it has a threshold: an attribute ``v_threshold``, as every neuron of
     :mod:`temporal.neurons` that fires, and SpikingJelly's; the leaky integrator LI has none. A layer of another make is
-    recognised by an attribute ``spiking = True`` (and left out by ``False``).
+    recognised by an attribute ``spiking = True`` (and left out by ``False``). Of neurons inside a
+    :class:`temporal.neurons.Recurrent` or :class:`temporal.delays.RecurrentDelays` the spikes are what that sends out.
 
     Args:
         network: any module on steps; it runs in evaluation mode without gradients, and is left in the mode it had.
@@ -35,11 +38,7 @@ def record_spikes(network: nn.Module, x: Tensor) -> list[tuple[str, Tensor]]:
         raise ValueError(f"record_spikes: x has shape {list(x.shape)}; one recording, [T, 1, features], is right")
     recorded: list[tuple[str, Tensor]] = []
     modes = [(module, module.training) for module in network.modules()]
-    hooks = []
-    for path, module in network.named_modules():
-        if _spikes(module):
-            name = f"{type(module).__name__} {path}".strip()
-            hooks.append(module.register_forward_hook(_keeping(name, recorded)))
+    hooks = [module.register_forward_hook(_keeping(name, recorded)) for name, module in spiking_layers(network).items()]
     try:
         with torch.no_grad():
             network.eval()(x)
@@ -51,7 +50,26 @@ def record_spikes(network: nn.Module, x: Tensor) -> list[tuple[str, Tensor]]:
     return recorded
 
 
-def _spikes(module: nn.Module) -> bool:
+def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """The layers whose outputs are spikes, by name: class and place."""
+    return dict(_spiking("", network))
+
+
+def named(path: str, module: nn.Module) -> str:
+    """How a layer is called in pictures, tables and words: "LIF 2"."""
+    return f"{type(module).__name__} {path}".strip()
+
+
+def _spiking(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    neuron = getattr(module, "neuron", None)  # of recurrent layers, which run it in pieces, or in an operator
+    if _fires(module) or (isinstance(neuron, nn.Module) and _fires(neuron)):
+        yield named(path, module), module
+        return
+    for name, child in module.named_children():
+        yield from _spiking(f"{path}.{name}".lstrip("."), child)
+
+
+def _fires(module: nn.Module) -> bool:
     return bool(getattr(module, "spiking", hasattr(module, "v_threshold")))
 
 

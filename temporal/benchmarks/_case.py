@@ -42,12 +42,14 @@ class Case:
         flops: that one call must compute, where they are the limit.
         density: share of inputs or outputs that are not 0, 0..1, where it matters.
         floor: the time that the bytes or flops cannot be faster than.
-        default_allocator: contenders that are measured a second time, in a process with the allocator as it comes.
+        default_allocator: contenders that are measured a second time, in a process with the allocator as it comes; None is
+            the first of this package, except at the points of a line.
         memory: also show the peak memory of each contender, which is measured in a fresh process of its own.
         sweep: this case is a point of the line that bears its name: the axis' label, and where on it.
         excused: contenders that compute something else and are timed all the same, whatever their error; and what it is.
             The table shows the error, and says so.
-        each: every call is timed by itself, for the 99th percentile: of a stream, whose next chunk cannot wait.
+        each: every call is timed by itself, for the 99th percentile: of a stream, whose next chunk cannot wait. Each turn
+            of a contender begins with a call that is not timed, since the others' turns emptied the caches.
     Raises:
         ValueError: a name that is not among the contenders, nothing to count.
 
@@ -73,14 +75,17 @@ class Case:
     flops: int = 0
     density: float | None = None
     floor: Floor | None = None
-    default_allocator: tuple[str, ...] = ()
+    default_allocator: tuple[str, ...] | None = None
     memory: bool = False
     sweep: tuple[str, float] | None = None
     excused: Mapping[str, str] = field(default_factory=dict)
     each: bool = False
 
     def __post_init__(self) -> None:
-        for name in (self.baseline, *self.default_allocator, *self.excused):
+        if self.default_allocator is None:
+            ours = [name for name, call in self.contenders.items() if call and name.startswith("temporal")]
+            object.__setattr__(self, "default_allocator", () if self.sweep else tuple(ours[:1]))
+        for name in (self.baseline, *(self.default_allocator or ()), *self.excused):
             if name not in self.contenders:
                 raise ValueError(f"Case {self.name!r}: {name!r} is not a contender; there are {list(self.contenders)}")
         if self.items < 1 or self.bytes + self.flops < 1:

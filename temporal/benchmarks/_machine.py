@@ -8,6 +8,7 @@ import os
 import platform
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,12 @@ RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536
 
 _ASSUMED_CACHE = 32 << 20  # where the system does not say
 _CACHES_PER_BUFFER = 4
+_BUFFERS_IN_MEMORY = 16
 _PEERS = (
-    "torch", "numpy", "numba", "triton", "spikingjelly", "snntorch", "torchaudio", "librosa", "nnAudio", "nnAudio2"
+    "torch", "numpy", "scipy", "numba", "triton", "spikingjelly", "snntorch", "dcls", "torchaudio", "librosa", "nnAudio",
+    "nnAudio2", "soxr", "soundfile", "h5py",
 )  # fmt: skip
+_SETTINGS = ("MALLOC_", "OMP_", "GOMP_", "KMP_", "MKL_", "NUMBA_", "TEMPORAL_KERNELS", "LD_PRELOAD")
 
 try:
     import resource
@@ -89,7 +93,9 @@ def last_level_cache() -> int:
 def copy_floor(count: int, *, quick: bool = False) -> Floor:
     """The time of moving ``count`` bytes: a copy that reads half of them and writes the other half, by torch's threads.
 
-    The buffers are at least four times the last-level caches, so that memory is measured and not a cache.
+    The buffers are at least four times the last-level caches, so that memory is measured and not a cache; where that would
+    be more than a sixteenth of the memory each, they are that. They are made when the floor first runs, and the last pair is
+    kept for the next floor.
 
     Args:
         count: bytes to move, reads and writes, >= 1.
@@ -99,13 +105,31 @@ def copy_floor(count: int, *, quick: bool = False) -> Floor:
     >>> floor.what, floor.share
     ('copy of 0.524 MB', 1.0)
     """
-    size = max(1, count // 2) if quick else max(count // 2, _CACHES_PER_BUFFER * last_level_cache())
-    source, target = torch.zeros(size, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
-    return Floor(f"copy of {size / 1e6:.3g} MB", lambda: target.copy_(source), 2 * size / count)
+    least = min(_CACHES_PER_BUFFER * last_level_cache(), _memory() // _BUFFERS_IN_MEMORY)
+    size = max(1, count // 2) if quick else max(count // 2, least)
+
+    def copy() -> torch.Tensor:
+        source, target = _buffers(size)
+        return target.copy_(source)
+
+    return Floor(f"copy of {size / 1e6:.3g} MB", copy, 2 * size / count)
+
+
+@lru_cache(maxsize=1)
+def _buffers(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.zeros(size, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
+
+
+def _memory() -> int:
+    """Bytes of memory in this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a Unix
+        return 8 << 30
 
 
 def describe() -> dict[str, Any]:
-    """Everything that a time depends on besides the code: processor, threads, versions, how busy the machine is."""
+    """What a time depends on besides the code: processor, threads, settings, versions, how busy the machine is."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
@@ -115,6 +139,7 @@ def describe() -> dict[str, Any]:
         "huge_pages": _chosen(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver()) or 'libc unknown'}",
+        "settings": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_SETTINGS)},
         "versions": {"temporal": temporal.__version__, "python": platform.python_version()} | _versions(),
     }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
-from temporal.analysis.style import INK, LINES, PALE, legend, new_axes, plain, styled
+from temporal.analysis.style import INK, LINES, PALE, legend, new_columns, plain, styled
 
 from ._measure import CaseResult, Row, time_text
 from ._run import GroupResult
@@ -15,18 +16,23 @@ if TYPE_CHECKING:
 
 __all__ = ["picture"]
 
-_BAR, _MARGIN, _LINES_HEIGHT = 0.28, 1.2, 3.6  # inches
+_BAR, _MARGIN, _LINE, _LINES_HEIGHT = 0.19, 0.85, 0.15, 3.2  # inches
+_WIDTH, _LETTERS = 6.0, 76  # of a column, in inches, and of a line of its titles
+_PANELS = 7  # in a column, at most, before there are two of them; never more than three
 
 
 def picture(result: GroupResult) -> Figure:
-    """One panel a case, each with a time axis of its own, then one panel for each line of cases."""
+    """One panel a case, each with a time axis of its own, then one panel for each line of cases; in up to three columns."""
     bars = [case for case in result.cases if case.sweep is None]
     lines: dict[str, list[CaseResult]] = {}
     for case in result.cases:
         if case.sweep is not None:
             lines.setdefault(f"{case.name}; {case.scope}", []).append(case)
-    heights = [_MARGIN + _BAR * len(case.rows) for case in bars] + [_LINES_HEIGHT] * len(lines)
-    figure, axes = new_axes(7.5, heights, share_x=False)
+    heights = [
+        _MARGIN + _LINE * _title(case).count("\n") + _BAR * max(2, sum(_name(row).count("\n") + 1 for row in case.rows))
+        for case in bars
+    ] + [_LINES_HEIGHT] * len(lines)
+    figure, axes = new_columns(_WIDTH, _columns(heights))
     for axis, case in zip(axes, bars, strict=False):
         _draw_bars(axis, case)
     for axis, (title, cases) in zip(axes[len(bars) :], lines.items(), strict=True):
@@ -34,11 +40,26 @@ def picture(result: GroupResult) -> Figure:
     return figure
 
 
+def _columns(heights: list[float]) -> list[list[float]]:
+    """The panels in their order, in columns of about one height."""
+    count = min(3, -(-len(heights) // _PANELS))
+    columns: list[list[float]] = [[] for _ in range(count)]
+    total, done = sum(heights), 0.0
+    for height in heights:
+        columns[min(count - 1, int((done + height / 2) / total * count))].append(height)
+        done += height
+    return [column for column in columns if column]
+
+
+def _title(case: CaseResult) -> str:
+    return textwrap.fill(f"{case.name}: {case.shape} {case.dtype}; {case.scope}", _LETTERS)
+
+
 def _draw_bars(axes: Axes, case: CaseResult) -> None:
     scale, unit = _unit(max((row.seconds.median for row in case.rows if row.seconds), default=1.0))
     styled(axes, x=f"time of a call, {unit}")
     # Room for the legend below the title, in points: panels differ in height, and no number may be hidden.
-    axes.set_title(f"{case.name}: {case.shape} {case.dtype}; {case.scope}", loc="left", pad=18, **plain())
+    axes.set_title(_title(case), loc="left", pad=16, **plain())
     for place, row in enumerate(case.rows):
         if row.seconds is None:
             axes.annotate(f" {row.status}", (0, place), va="center", **plain("small"))

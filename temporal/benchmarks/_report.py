@@ -14,6 +14,7 @@ from ._run import GroupResult
 
 __all__ = ["replace_section", "show", "write"]
 
+_OURS = "temporal"  # how the names of this package's contenders begin
 _WIDTH = 160  # characters; in a narrower terminal the lines run over, which reads better than columns of syllables
 
 _TITLE = """# Results
@@ -25,6 +26,7 @@ its result passed the exactness check in the same process, and its row shows the
 - Time: the median of one call, its middle half in brackets, then the smallest and the largest.
 - Times faster: the baseline's time over this one's, round by round; below 1 it is slower.
 - Floor: the unavoidable work alone, on this machine in the same run; times floor says how far from it a contender is.
+- Lost: whoever is faster than the fastest of this package.
 - A star beside an error: a contender that computes something else; a line below the table says what.
 - Page faults: pages mapped afresh, a call. The allocator (glibc) is told to keep its memory, except in the rows that say
   "default allocator".
@@ -38,13 +40,13 @@ def show(result: GroupResult, console: Console | None = None) -> None:
     console.print(f"{result.group}: {result.about}", markup=False)
     console.print(_machine(result), markup=False, soft_wrap=True)
     for case in result.cases:
-        console.print(f"\n{_heading(case)}", markup=False, soft_wrap=True, style="bold")
+        console.print(f"\n{_heading(case, result)}", markup=False, soft_wrap=True, style="bold")
         console.print(_floor(case), markup=False, soft_wrap=True)
         table = Table(*_columns(case), box=None, pad_edge=False)
         for row in case.rows:
             table.add_row(*(escape(cell) for cell in _cells(row, case)))
         console.print(table)
-        for text in (*_excuses(case), *_overhead(result, case)):
+        for text in (*_excuses(case), *_losses(case), *_overhead(result, case)):
             console.print(text, markup=False, soft_wrap=True)
     if result.quick:
         console.print("\n--quick: tiny sizes and two rounds; these times say nothing.", markup=False)
@@ -61,7 +63,7 @@ def write(result: GroupResult, folder: Path) -> list[Path]:
     before = results.read_text(encoding="utf-8") if results.is_file() else _TITLE
     results.write_text(replace_section(before, result.group, _section(result)), encoding="utf-8")
     data.write_text(json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    save(picture(result), image)
+    save(picture(result), image, colors=32)
     return [results, data, image]
 
 
@@ -86,9 +88,17 @@ def _section(result: GroupResult) -> str:
     lines = [f"## {result.group}", "", result.about, "", f"![{result.group}]({result.group}.png)", "", _machine(result)]
     for case in result.cases:
         columns = _columns(case)
-        lines += ["", f"### {_heading(case)}", "", _floor(case), "", _line(columns), _line(["---"] * len(columns))]
+        lines += [
+            "",
+            f"### {_heading(case, result)}",
+            "",
+            _floor(case),
+            "",
+            _line(columns),
+            _line(["---"] * len(columns)),
+        ]
         lines += [_line(_cells(row, case)) for row in case.rows]
-        lines += [part for text in (*_excuses(case), *_overhead(result, case)) for part in ("", text)]
+        lines += [part for text in (*_excuses(case), *_losses(case), *_overhead(result, case)) for part in ("", text)]
     return "\n".join(lines)
 
 
@@ -100,16 +110,17 @@ def _machine(result: GroupResult) -> str:
     machine: dict[str, Any] = result.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     cache = machine["last_level_cache_bytes"] / (1 << 20)
+    chosen = "".join(f", {name}={value}" for name, value in machine["settings"].items())
     return (
         f"{machine['date']}; {machine['processor']}, {machine['cores']} cores, threads {machine['threads']}, last-level "
         f"cache {cache:g} MiB, {machine['system']}, huge pages {machine['huge_pages']}, load average "
-        f"{machine['load_average']}; {versions}."
+        f"{machine['load_average']}{chosen}; {versions}."
     )
 
 
-def _heading(case: CaseResult) -> str:
+def _heading(case: CaseResult, result: GroupResult) -> str:
     density = "" if case.density is None else f", density {case.density:.2f}"
-    return f"{case.name}: {case.shape} {case.dtype}{density}; {case.scope}"
+    return f"{case.name}: {case.shape} {case.dtype}{density}; {case.scope}; threads {result.machine['threads']}"
 
 
 def _floor(case: CaseResult) -> str:
@@ -120,6 +131,8 @@ def _floor(case: CaseResult) -> str:
         rate = f", {case.bytes / case.floor_seconds.median / 1e9:.3g} GB/s" if case.bytes else ""
         text += f" Floor ({case.floor}): {time_text(case.floor_seconds.median)}{rate}."
     text += f" Largest error allowed: {case.tolerance:g}."
+    if case.each:
+        text += " Every call is timed by itself; each turn of a contender begins with one that is not, for warm caches."
     if case.memory:
         settings = ", ".join(f"{name}={value}" for name, value in RETURNING.items())
         text += (
@@ -136,6 +149,18 @@ def _excuses(case: CaseResult) -> list[str]:
         if row.status == "ok" and row.message and row.contender not in reasons.setdefault(row.message, []):
             reasons[row.message].append(row.contender)
     return [f"* {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+
+
+def _losses(case: CaseResult) -> list[str]:
+    """Who is faster than the fastest of this package, so that nobody has to look for it."""
+    timed = {row.contender: row.seconds.median for row in case.rows if row.seconds and row.allocator == "pinned"}
+    ours = [(seconds, name) for name, seconds in timed.items() if name.startswith(_OURS)]
+    if not ours:
+        return []
+    best, name = min(ours)
+    faster = [f"{peer} ({best / seconds:.2f} times as fast)" for peer, seconds in timed.items()
+              if not peer.startswith(_OURS) and seconds < best]  # fmt: skip
+    return [f"Lost: {name} is slower than {', '.join(faster)}."] if faster else []
 
 
 def _overhead(result: GroupResult, last: CaseResult) -> list[str]:

@@ -22,6 +22,11 @@ __all__ = ["ARCHITECTURES", "Case", "cases", "main", "row", "table"]
 ARCHITECTURES = (80, 90, 100)
 # GB/s of memory, from the data sheets: A100 80 GB SXM, H100 SXM, B200.
 _BANDWIDTH = {"A100": 2039, "H100": 3350, "B200": 8000}
+# 10^12 float32 multiply-adds a second, from the same sheets, and how many there are for an element from the first-level
+# cache, of which 32 come in a clock.
+_ARITHMETIC = {"A100": (9.75, 2), "H100": (33.5, 4), "B200": (40.0, 4)}
+# 10^12 multiply-adds a second of tensor cores, from the same sheets, without sparsity.
+_TENSOR = {"tf32": {"A100": 78, "H100": 247, "B200": 550}, "bfloat16": {"A100": 156, "H100": 495, "B200": 1125}}
 _STEPS, _BATCH, _FEATURES = 1024, 128, 512
 
 _HEAD = """# Triton kernels, from their machine code
@@ -139,7 +144,8 @@ def table() -> str:
     columns += [f"ESTIMATE {name}" for name in _BANDWIDTH]
     all_cases = list(cases())
     lines = [f"triton {version('triton')}", "", _line(columns), _line(["---"] * len(columns)), *map(row, all_cases)]
-    return "\n".join([head, *lines, "", *_sums(all_cases), "", *spectral_table(), "", *dilated_table(), ""])
+    tables = ([*_sums(all_cases)], [*spectral_table()], [*dilated_table()], [*dense_table()], [*delayed_table()])
+    return "\n".join([head, *lines, *(line for part in tables for line in ("", *part)), ""])
 
 
 def spectral_cases() -> Iterator[tuple[str, Any, float]]:
@@ -198,6 +204,105 @@ def dilated_table() -> Iterator[str]:
         narrow = ", ".join(sorted(set().union(*(code.narrow() for code in codes)))) or "none"
         estimates = (f"{bandwidth / count:.0f}" for bandwidth in _BANDWIDTH.values())
         yield _line([name, *found, narrow, f"{count:.0f}", *estimates])
+
+
+def dense_cases() -> Iterator[tuple[str, Any, dict[str, float]]]:
+    """Name, launch and milliseconds on each GPU's data sheet of dense convolutions of 9 taps."""
+    from temporal.kernels.dilated import cuda  # loads Triton
+
+    x, weight, bias = (torch.empty(shape, device="meta") for shape in ((1024, 16, 256), (256, 256, 9), (256,)))
+    products = x.numel() * 256 * 9
+    for dtype, precision in ((torch.float32, "tf32"), (torch.float32, "tf32x3"), (torch.bfloat16, "tf32")):
+        given = (x.to(dtype), weight.to(dtype))
+        plans = {
+            "training forward, gelu": cuda.plan_dense(*given, bias.to(dtype), None, 8, "gelu", True),
+            "gradient for x": cuda.plan_dense(*given, None, None, 8, "none", False, backwards=True),
+        }
+        kind = precision if dtype == torch.float32 else "bfloat16"
+        rates, times = _TENSOR["bfloat16" if kind == "bfloat16" else "tf32"], 3 if kind == "tf32x3" else 1
+        bytes_ = x.numel() * dtype.itemsize
+        for name, (_, z, launch) in plans.items():
+            launch = cuda.with_precision(launch, precision)
+            moved = bytes_ * (3 if z.numel() else 2)
+            found = {g: max(times * products / rates[g] / 1e9, moved / b / 1e6) for g, b in _BANDWIDTH.items()}
+            yield f"{name}, {'float32, ' if dtype == torch.float32 else ''}{kind}", launch, found
+
+
+def dense_table() -> Iterator[str]:
+    """The lines about dense convolutions."""
+    yield "Dense causal convolutions, 256 channels, 9 taps, T=1024, B=16. Three products of TF32 parts (tf32x3) where torch"
+    yield "does not let cuDNN use TF32. Narrow: the bias. ESTIMATE: milliseconds, of tensor cores' products or the bytes.\n"
+    columns = ["convolution", "registers", "spills", "shared", "narrow", *(f"ESTIMATE {name}" for name in _BANDWIDTH)]
+    yield _line(columns)
+    yield _line(["---"] * len(columns))
+    for name, launch, milliseconds in dense_cases():
+        codes = [machine_code(launch.compile(architecture)) for architecture in ARCHITECTURES]
+        found = ("/".join(str(of(code)) for code in codes) for of in (_registers, _spills, _shared))
+        narrow = ", ".join(sorted(set().union(*(code.narrow() for code in codes)))) or "none"
+        yield _line([name, *found, narrow, *(f"{milliseconds[name]:.3f}" for name in _BANDWIDTH)])
+
+
+class Delays(NamedTuple):
+    """A kernel of delays: multiply-adds, elements that are loaded, and bytes from and to memory."""
+
+    name: str
+    launch: Any
+    products: float
+    loads: float
+    bytes: float
+
+    def milliseconds(self, gpu: str) -> float:
+        """If nothing took time but what takes longest, on its data sheet."""
+        rate, load = _ARITHMETIC[gpu]
+        return max(max(self.products, load * self.loads) / rate / 1e9, self.bytes / _BANDWIDTH[gpu] / 1e6)
+
+
+def delayed_cases(counts: Sequence[int] = (1, 6)) -> Iterator[Delays]:
+    """Synapses with delays, with this many live taps, and shifts of neurons."""
+    from temporal.kernels.delayed import cuda  # loads Triton
+
+    steps, batch, neurons, max_delay = 100, 64, 256, 24
+    history = torch.empty(max_delay + steps, batch, neurons, device="meta")
+    grad, pairs = history[max_delay:], history.new_empty(neurons, neurons)
+    sigma = history.new_empty(())
+    rows, signal = steps * batch, 4.0 * grad.numel()
+    for count in counts:
+        synapses = rows * neurons * neurons
+        taps = f"{count} live tap{'s' if count > 1 else ''}"
+        _, forward = cuda.plan_forward(history, pairs, pairs, sigma, max_delay, "gaussian", count)
+        both = (True, True)
+        _, _, back = cuda.plan_backward(grad, history, pairs, pairs, sigma, max_delay, "gaussian", count, both)
+        once, window = synapses * count, synapses * (8 + count - 1) / 8
+        again = window + synapses / max(1, 2 // count)
+        yield Delays(f"synapses, forward, {taps}", forward, once, window, 2 * signal)
+        yield Delays(f"synapses, gradient for x, {taps}", back[0], once, window, 2 * signal)
+        yield Delays(f"synapses, gradients for taps, {taps}", back[1], once, again, 2 * signal)
+    share = history.new_empty(neurons, max_delay + 1)
+    _, forward = cuda.plan_shift(history, share)
+    _, _, back = cuda.plan_shift_backward(grad, history, share, (True, True))
+    # 25 lags in 4 groups of 7, each of which loads 14 steps for 8.
+    products, window = 28.0 * rows * neurons, 4 * 14 / 8 * rows * neurons
+    yield Delays("shift, forward", forward, products, window, 2 * signal)
+    yield Delays("shift, gradient for x", back[0], products, window, 2 * signal)
+    yield Delays("shift, gradients for shares", back[1], products, window + 4.0 * rows * neurons, 2 * signal)
+
+
+def delayed_table() -> Iterator[str]:
+    """The lines about delays."""
+    rates = ", ".join(f"{gpu} {rate:g} and {load}" for gpu, (rate, load) in _ARITHMETIC.items())
+    yield "Delays, 256 inputs and outputs, 25 lags, T=100, B=64, float32. Loads: elements from the first-level cache a"
+    yield "multiply-add. Narrow: a synapse's place, weights and sums. ESTIMATE: milliseconds, the longest of the bytes,"
+    yield f"the multiply-adds and the loads (10^12 multiply-adds a second, and how many an element costs: {rates}).\n"
+    columns = ["delays", "registers", "spills", "shared", "narrow", "loads"]
+    columns += [f"ESTIMATE {name}" for name in _BANDWIDTH]
+    yield _line(columns)
+    yield _line(["---"] * len(columns))
+    for case in delayed_cases():
+        codes = [machine_code(case.launch.compile(architecture)) for architecture in ARCHITECTURES]
+        found = ("/".join(str(of(code)) for code in codes) for of in (_registers, _spills, _shared))
+        narrow = ", ".join(sorted(set().union(*(code.narrow() for code in codes)))) or "none"
+        estimates = (f"{case.milliseconds(gpu):.3f}" for gpu in _BANDWIDTH)
+        yield _line([case.name, *found, narrow, f"{case.loads / case.products:.2f}", *estimates])
 
 
 def _registers(code: MachineCode) -> int:

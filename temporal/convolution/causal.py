@@ -1,12 +1,12 @@
 """Causal dilated convolution over time, with the protocol's state."""
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from temporal.kernels.dilated import ACTIVATIONS, causal_conv
+from temporal.kernels.dilated import ACTIVATIONS, causal_conv, causal_conv_stream, later
 from temporal.layers._history import autocasts, check_inputs, whole
 
 __all__ = ["CausalConv1d"]
@@ -125,16 +125,13 @@ class CausalConv1d(nn.Module):
         )  # fmt: skip
         weight: Tensor = self.weight
         bias: Tensor | None = self.bias
-        now, history = x, state
-        if autocasts(x, weight):
-            dtype = torch.get_autocast_dtype(x.device.type)
-            now, weight = x.to(dtype), weight.to(dtype)
-            bias, history = (None if t is None else t.to(dtype) for t in (bias, state))
-        y = causal_conv(
-            now, weight, bias,
-            dilation=self.dilation, groups=self.groups, activation=self.activation or "none", history=history,
-        )  # fmt: skip
-        return y, self._after(x, state)
+        how: Any = {"dilation": self.dilation, "groups": self.groups, "activation": self.activation or "none"}
+        if not autocasts(x, weight):
+            return causal_conv_stream(x, weight, bias, history=state, **how)
+        dtype = torch.get_autocast_dtype(x.device.type)
+        bias, history = (None if t is None else t.to(dtype) for t in (bias, state))
+        y = causal_conv(x.to(dtype), weight.to(dtype), bias, history=history, **how)
+        return y, later(x, state, self._past)  # of the inputs' own precision
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, dilation={self.dilation}"
@@ -144,12 +141,3 @@ class CausalConv1d(nn.Module):
     def _past(self) -> int:
         """Steps of the state."""
         return (self.kernel_size - 1) * self.dilation
-
-    def _after(self, x: Tensor, state: Tensor | None) -> Tensor:
-        """The last inputs: a copy, so that a state kept between chunks does not keep the chunk."""
-        steps, past = x.shape[0], self._past
-        if steps >= past:
-            return x[steps - past :].clone()  # not x[-past:], which would be everything where past is 0
-        if state is None:
-            return torch.nn.functional.pad(x, (0, 0, 0, 0, past - steps, 0))
-        return torch.cat([state[steps:], x])

@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from temporal.kernels.delayed import KERNELS, PER, delay_kernel, delayed_linear, halves, nearest
+from temporal.kernels.delayed import KERNELS, PER, delay_kernel, delayed_linear, halves, inwards, nearest
 from temporal.layers._history import check_inputs, whole
 
 __all__ = ["DelayedLinear"]
@@ -139,18 +139,21 @@ class DelayedLinear(nn.Module):
         """Returns (y, state): the output of every step of x, and what the next call needs to go on from there."""
         features = ("in_features", self.in_features)
         check_inputs("DelayedLinear", x, state, self.weight, features, self.max_delay, "max_delay")
-        if self.training:
-            self._project()
         if state is None:
             state = x.new_zeros(self.max_delay, x.shape[1], self.in_features)
         history = torch.cat([state, x])
-        y = delayed_linear(
+        # From len(x) on, not the last max_delay: history[-0:] would be everything. A copy, so that a state kept between
+        # chunks does not keep the chunk.
+        return self.currents(history), history[len(x) :].clone()
+
+    def currents(self, history: torch.Tensor) -> torch.Tensor:
+        """The layer without its state: from the max_delay steps before x and x, [max_delay + T, B, I], to [T, B, O]."""
+        if self.training:
+            self._project()
+        return delayed_linear(
             history, self.weight, self.delay, self.sigma, self.bias,
             max_delay=self.max_delay, kernel=self.kernel, per=self.per, copies=self.copies, width=self._width(),
         )  # fmt: skip
-        # From len(x) on, not the last max_delay: history[-0:] would be everything. A copy, so that a state kept between
-        # chunks does not keep the chunk.
-        return y, history[len(x) :].clone()
 
     def effective_kernel(self) -> torch.Tensor:
         """The kernel in use, [O, I, max_delay + 1], lag 0 first; differentiable."""
@@ -207,6 +210,16 @@ class DelayedLinear(nn.Module):
             part.data.clamp_(0, largest)
         if self._whole_steps:
             delay.copy_(nearest(delay))
+
+    def project_gradient(self) -> None:
+        """Take from the delays' gradient what leads outside their range; for a sum of gradients from `unprojected`."""
+        grad = self.delay.grad
+        if grad is None:
+            return
+        for (part, largest), of_part in zip(
+            self._ranges(), grad.split([len(p) for p, _ in self._ranges()]), strict=True
+        ):
+            of_part.copy_(inwards(of_part, part <= 0, part >= largest))
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
         self._project()  # an optimiser's last step may have left a delay outside

@@ -14,9 +14,11 @@ __all__ = ["DelaySchedule"]
 class DelaySchedule:
     """Narrows the delays of a network while it trains, and then rounds them for good.
 
-    sigma(progress) = start * (end / start)^(progress / until)    progress < until
-                    = end                                         until <= progress < round_at
-                    = 0, delays on whole steps                    round_at <= progress
+    sigma(progress) = floor + wide (narrow / wide)^(progress / until)    progress < until
+                    = end                                                until <= progress < round_at
+                    = 0, delays on whole steps                           round_at <= progress
+
+    with wide = start - floor and narrow = end - floor.
 
     Progress is the fraction of the training that is done, per epoch or per step. The schedule is a function of it and
     keeps no state, so a resumed training finds the same widths.
@@ -39,7 +41,7 @@ class DelaySchedule:
 
     References:
         Hammouamri, Khalfaoui-Hassani, Masquelier, ICLR 2024; theirs is
-        `DelaySchedule(end=0.5, until=0.25, round_at=1)`.
+        `DelaySchedule(start=12.27, end=0.5, until=0.25, round_at=1, floor=0.27)`.
 
     Example:
         >>> import torch
@@ -59,6 +61,7 @@ class DelaySchedule:
     end: float = 0.1
     until: float = 0.75
     round_at: float | None = None
+    floor: float = 0.0
 
     def __post_init__(self):
         if self.start is not None and not 0 < self.start < math.inf:
@@ -73,6 +76,8 @@ class DelaySchedule:
             raise ValueError(f"DelaySchedule: until={self.until} is not a fraction of the training in (0, 1]")
         if self.round_at is not None and not self.until <= self.round_at <= 1:
             raise ValueError(f"DelaySchedule: round_at={self.round_at} is not a fraction in [until={self.until}, 1]")
+        if not 0 <= self.floor < self.end:
+            raise ValueError(f"DelaySchedule: floor={self.floor} is not in [0, end={self.end}) steps")
 
     def rounded(self, progress: float) -> bool:
         """Whether the delays are whole steps at this progress. (At progress 1 with round_at=1 training is over.)"""
@@ -94,7 +99,8 @@ class DelaySchedule:
             start = max_delay / 2
         if start <= self.end:  # a layer whose longest delay is shorter than the last width
             return start
-        return start * (self.end / start) ** min(progress / self.until, 1.0)
+        wide, narrow = start - self.floor, self.end - self.floor
+        return self.floor + wide * (narrow / wide) ** min(progress / self.until, 1.0)
 
     def apply(self, network: nn.Module, progress: float) -> None:
         """Sets every `DelayedLinear` inside the network; one with kernel="rounded" has no width and stays as it is.

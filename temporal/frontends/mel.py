@@ -96,6 +96,11 @@ class MelSpectrogram(FilterBankFrontEnd):
             f"engine={self.engine!r}, trainable={self.trainable}"
         )
 
+    @property
+    def frequencies(self) -> Tensor:
+        """The bands' centres in Hz, [n_mels] in float64."""
+        return mel_frequencies(self.n_mels + 2, self.fmin, self.fmax, self.scale, device=self.window.device)[1:-1]
+
     def _build_filter_bank(self, device: torch.device | None) -> Tensor:
         return mel_filter_bank(
             self.sample_rate, self.n_fft, self.n_mels, self.fmin, self.fmax, self.scale, self.norm, device=device

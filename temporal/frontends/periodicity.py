@@ -1,7 +1,7 @@
 """Combined frequency and periodicity: pitches that both the spectrum and the cepstrum know of."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import torch
@@ -41,6 +41,8 @@ class CombinedFrequencyPeriodicity(SpectralFrontEnd):
         output: "combined" Z, "spectrum" A |X| / |w|_2, "frequency" A V, "periodicity" B U, or "all", the four of them.
         mode: "exact" as above, a triangle without any bin taking the nearest; "nnaudio" are nnAudio's numbers, whose
             bins lie N / (N - 2) too high, whose triangles are 0 at their own centre, and whose first one is empty.
+        trainable: names of what learns: "window" [n_fft], "frequency_map" (A) and "periodicity_map" (B), [bins, their
+            columns]. Each starts from the same numbers and is a parameter. What learns is not kept positive.
     Shape:
         wave: [..., samples].  Returns [..., bins, frames], with "all" [..., 4, bins, frames].
     Raises:
@@ -59,6 +61,7 @@ class CombinedFrequencyPeriodicity(SpectralFrontEnd):
     sample_rate: float
     frequency_map: Tensor  # [bins, bins of the spectrum]
     periodicity_map: Tensor  # [bins, quefrencies]
+    _learnable = ("window", "frequency_map", "periodicity_map")
 
     def __init__(
         self,
@@ -73,12 +76,13 @@ class CombinedFrequencyPeriodicity(SpectralFrontEnd):
         gamma: Sequence[float] = (0.24, 0.6, 1.0),
         output: Literal["combined", "spectrum", "frequency", "periodicity", "all"] = "combined",
         mode: Literal["exact", "nnaudio"] = "exact",
+        trainable: Collection[str] = (),
     ) -> None:
         owner = type(self).__name__
         rate = real(owner, "sample_rate", sample_rate, above=0, unit="Hz")
         size = positive_int(owner, "win_length", win_length, "samples")
         # As in an FFT of N points: the middle of the window, or of its two middle samples, before sample t * hop_length.
-        super().__init__(size + size % 2, size, hop_length, _window(size), True, "constant", "fft")
+        super().__init__(size + size % 2, size, hop_length, _window(size), True, "constant", "fft", trainable)
         self.sample_rate = int(rate) if rate.is_integer() else rate
         self.resolution = real(owner, "resolution", resolution, above=0, unit="Hz")
         self.points = int(rate / self.resolution)
@@ -100,13 +104,14 @@ class CombinedFrequencyPeriodicity(SpectralFrontEnd):
             raise ValueError(f"{owner}: gamma={tuple(gamma)} has {len(self.gamma)} exponents; give 3")
         self.output = choice(owner, "output", output, _OUTPUTS)
         self.mode = choice(owner, "mode", mode, ("exact", "nnaudio"))
-        self._register_constants("window", "frequency_map", "periodicity_map")
+        self._register_constants(*self._learnable, trainable=self.trainable)
 
     def extra_repr(self) -> str:
         return (
             f"{self.sample_rate:g}, resolution={self.resolution:g}, win_length={self.win_length}, "
             f"hop_length={self.hop_length}, fmin={self.fmin:g}, fmax={self.fmax:g}, "
-            f"bins_per_octave={self.bins_per_octave}, gamma={self.gamma}, output={self.output!r}, mode={self.mode!r}"
+            f"bins_per_octave={self.bins_per_octave}, gamma={self.gamma}, output={self.output!r}, mode={self.mode!r}, "
+            f"trainable={self.trainable}"
         )
 
     @property

@@ -1,13 +1,14 @@
 """Change of the sample rate by any ratio of whole numbers, whole or as a stream."""
 
 import math
+from collections.abc import Collection
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ._arguments import choice, positive_int, read_waveform
+from ._arguments import check_trainable, choice, positive_int, read_waveform
 from ._constants import DerivedConstants
 from ._framing import Count, check_continues, check_count, in_a_row, windows
 from ._precision import full_precision
@@ -48,6 +49,8 @@ class Resample(DerivedConstants, FrontEnd):
         orig_rate, new_rate: in Hz, whole numbers >= 1; only their ratio counts, reduced to at most 65,536 outputs a period.
         quality: "fast" keeps 80 % of the band and has 80 dB of attenuation from the lower Nyquist frequency on, "high"
             91.3 % and 120 dB, as soxr's HQ, "best" 95 % and 160 dB (of use in float64).
+        trainable: names of what learns: ("filters",) makes the filter's phases the parameter `filters`, [groups, outputs of
+            a group, samples that they see], which starts as h. Nothing keeps the phases of one filter together then.
     Shape:
         wave: [..., samples], any leading dimensions.  Returns [..., ceil(samples * new_rate / orig_rate)].
         On a stream, output n leaves when `n * hop_length + latency` samples have been read; `hop_length` is
@@ -72,11 +75,19 @@ class Resample(DerivedConstants, FrontEnd):
     pad_mode = "constant"
     filters: Tensor  # [groups, outputs of a group, samples that they see]
 
-    def __init__(self, orig_rate: int, new_rate: int, *, quality: Literal["fast", "high", "best"] = "high") -> None:
+    def __init__(
+        self,
+        orig_rate: int,
+        new_rate: int,
+        *,
+        quality: Literal["fast", "high", "best"] = "high",
+        trainable: Collection[str] = (),
+    ) -> None:
         super().__init__()
         self.sample_rate = self.orig_rate = _whole_rate("orig_rate", orig_rate)
         self.new_rate = _whole_rate("new_rate", new_rate)
         self.quality = choice("Resample", "quality", quality, _QUALITIES)
+        self.trainable = check_trainable("Resample", trainable, ("filters",))
         self._step = Fraction(self.orig_rate, self.new_rate)
         if self._step.denominator > _LARGEST:
             near = self._step.limit_denominator(_LARGEST)
@@ -92,10 +103,10 @@ class Resample(DerivedConstants, FrontEnd):
         self._groups = -(-self._outputs // _GROUP)
         self._span = 2 * self._reach + math.ceil((min(_GROUP, self._outputs) - 1) * self._step)
         self.latency = self._reach + 1
-        self._register_constants("filters")
+        self._register_constants("filters", trainable=self.trainable)
 
     def extra_repr(self) -> str:
-        return f"{self.orig_rate}, {self.new_rate}, quality={self.quality!r}"
+        return f"{self.orig_rate}, {self.new_rate}, quality={self.quality!r}, trainable={self.trainable}"
 
     def frames(self, samples: Count) -> Count:
         """The exact number of outputs that so many samples give; an int, or an integer tensor of any shape."""

@@ -4,7 +4,7 @@ from .dropout import Dropout
 from .fold import fold
 from .model import Model
 from .norm import BatchNorm
-from .readouts import LastStep, MaxOverTime, SumSoftmax
+from .readouts import LastStep, MaxOverTime, MeanOverTime, SumSoftmax
 from .sequential import Sequential
 from .steps import TimeDistributed, to_steps
 
@@ -13,6 +13,7 @@ __all__ = [
     "Dropout",
     "LastStep",
     "MaxOverTime",
+    "MeanOverTime",
     "Model",
     "Sequential",
     "SumSoftmax",

@@ -5,7 +5,7 @@ import operator
 import torch
 from torch import Tensor
 
-__all__ = ["autocasts", "check_inputs", "whole"]
+__all__ = ["autocasts", "check_history", "check_inputs", "whole"]
 
 
 def whole(owner: str, name: str, value: int, least: int = 1) -> int:
@@ -33,6 +33,11 @@ def check_inputs(
     name, size = features
     if x.ndim != 3 or x.shape[2] != size:
         raise ValueError(f"{owner}: x has shape {list(x.shape)}, expected [steps, batch, {name}={size}]")
+    check_history(owner, x, state, weight, past, kept)
+
+
+def check_history(owner: str, x: Tensor, state: Tensor | None, weight: Tensor, past: int, kept: str) -> None:
+    """x, of a shape that is right, of the weights' dtype; and the last `past` inputs of the same batch, or None."""
     if x.device != weight.device:
         raise ValueError(f"{owner}: x is on {x.device}, the weights are on {weight.device}: move one of them")
     if x.dtype != weight.dtype and not autocasts(x, weight):
@@ -42,7 +47,7 @@ def check_inputs(
         )
     if state is None:
         return
-    shape = (past, x.shape[1], size)
+    shape = (past, *x.shape[1:])
     if state.shape != shape:
         raise ValueError(
             f"{owner}: state has shape {list(state.shape)}, expected {list(shape)}: "

@@ -26,6 +26,8 @@ def call(module: nn.Module, x: Tensor, state: Any, lengths: Tensor | None, as_ro
     if as_role.state is None:
         return module(x, **more), None
     more[as_role.state] = state
+    if isinstance(module, nn.RNNBase) and not x.shape[0]:  # torch.nn refuses an empty chunk
+        return x.new_zeros(0, x.shape[1], getattr(module, "proj_size", 0) or module.hidden_size), state
     y, new_state = module(x, **more)
     return y, new_state
 

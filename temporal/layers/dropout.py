@@ -1,7 +1,8 @@
 """Dropout that means the same thing at every step."""
 
-import torch
 from torch import Tensor, nn
+
+from ._rows import draw_for_rows
 
 __all__ = ["Dropout"]
 
@@ -12,7 +13,8 @@ class Dropout(nn.Module):
     y[t, b, n] = x[t, b, n] * m[b, n] / (1 - p),  m ~ Bernoulli(1 - p) in training; y = x in evaluation.
 
     A fresh mask for every step would let a membrane average the noise away. The mask is drawn anew at each call, so in
-    training give a sample whole, not in chunks.
+    training give a sample whole, not in chunks. In a training that several processes share (``torchrun``), a sample's mask
+    is the one that it would have in one process.
 
     Args:
         p: probability of silencing a unit, 0 <= p < 1.
@@ -39,8 +41,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        mask = torch.empty(x.shape[1:], dtype=x.dtype, device=x.device).bernoulli_(1 - self.p)
-        return x * mask.div_(1 - self.p)
+        return x * draw_for_rows(x, 1 - self.p).div_(1 - self.p)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

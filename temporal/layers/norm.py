@@ -1,5 +1,9 @@
 """Batch normalisation over samples and valid steps."""
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -79,7 +83,7 @@ class BatchNorm(nn.Module):
     def _batch_statistics(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """What is off the batch's mean, [T, B, N, *rest], and the variance, [N]; moves the running averages."""
         over = [axis for axis in range(x.ndim) if axis != 2]
-        per_step = x[0, 0, 0].numel()
+        per_step = math.prod(x.shape[3:])
         if lengths is None:
             mask = None
             count = x.new_tensor(float(x.shape[0] * x.shape[1] * per_step))
@@ -87,24 +91,39 @@ class BatchNorm(nn.Module):
             mask = valid_steps(lengths, x.shape[0]).view(*x.shape[:2], *(1,) * (x.ndim - 2))
             count = mask.sum(dtype=x.dtype) * per_step
         total = (x if mask is None else x * mask).sum(over)
-        count, total = _over_ranks(count), _over_ranks(total)
+        count, total = _over_ranks(count.view(1), total)
         if x.device.type == "cpu" and not torch.compiler.is_compiling() and count < 2:
             raise ValueError(
                 f"BatchNorm: a training batch holds {int(count)} valid value per feature; a variance needs at least 2"
             )
         mean = total / count
         off = x - mean.view(-1, *(1,) * (x.ndim - 3))
-        var = _over_ranks((off if mask is None else off * mask).square().sum(over)) / count
+        (squares,) = _over_ranks((off if mask is None else off * mask).square().sum(over))
+        var = squares / count
         with torch.no_grad():
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), self.momentum)
         return off, var
 
 
-def _over_ranks(value: Tensor) -> Tensor:
-    """The sum over all ranks of a distributed run, with its gradient; the value itself in a single process."""
+def _over_ranks(*values: Tensor) -> Sequence[Tensor]:
+    """The sums over all ranks of a distributed run, with their gradients; the values themselves in a single process."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return value
-    from torch.distributed.nn.functional import all_reduce
+        return values
+    return _SumOverRanks.apply(torch.cat(values)).split([len(value) for value in values])
 
-    return all_reduce(value)
+
+class _SumOverRanks(torch.autograd.Function):
+    """y = sum of x over ranks. What all ranks compute from y depends on each x, so gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = x.clone()
+        torch.distributed.all_reduce(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone()
+        torch.distributed.all_reduce(grad)
+        return grad

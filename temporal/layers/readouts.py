@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ._protocol import check_lengths, valid_steps
 
-__all__ = ["LastStep", "MaxOverTime", "SumSoftmax"]
+__all__ = ["LastStep", "MaxOverTime", "MeanOverTime", "SumSoftmax"]
 
 
 class SumSoftmax(nn.Module):
@@ -94,6 +94,39 @@ class MaxOverTime(nn.Module):
             y = y.masked_fill(~valid_steps(lengths, y.shape[0]).unsqueeze(-1), -torch.inf)
         logits = torch.maximum(before, y.amax(0))
         return logits, logits
+
+
+class MeanOverTime(nn.Module):
+    """The mean output of each class over the valid steps.
+
+    logits = mean_t y[t]  over t < lengths
+
+    Shape:
+        y: [T, B, classes].  Returns (logits [B, classes], state), the state a tuple of the mean so far [B, classes] and of
+        the steps that it was taken over [B]. A sample without a step has zeros.
+
+    Example:
+        >>> import torch
+        >>> from temporal.layers import MeanOverTime
+        >>> MeanOverTime()(torch.tensor([[[1., 0.]], [[0., 3.]]]))[0]
+        tensor([[0.5000, 1.5000]])
+    """
+
+    def forward(
+        self, y: Tensor, state: tuple[Tensor, Tensor] | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        if state is not None and not (isinstance(state, tuple) and len(state) == 2):
+            raise TypeError(f"MeanOverTime: state must be the pair of an earlier call, got {type(state).__name__}")
+        _check("MeanOverTime", y, None if state is None else state[0], lengths)
+        before, seen = (y.new_zeros(y.shape[1:]), y.new_zeros(y.shape[1])) if state is None else state
+        if lengths is None:
+            steps = torch.full_like(seen, y.shape[0])
+        else:
+            y, steps = y.where(valid_steps(lengths, y.shape[0]).unsqueeze(-1), 0.0), lengths.to(seen)
+        total = seen + steps
+        # By parts of the whole, not as a sum over all steps: a stream of hours keeps its digits.
+        mean = (before * seen.unsqueeze(1) + y.sum(0)) / total.clamp(min=1).unsqueeze(1)
+        return mean, (mean, total)
 
 
 def _check(owner: str, y: Tensor, state: Tensor | None, lengths: Tensor | None) -> None:

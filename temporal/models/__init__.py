@@ -2,6 +2,7 @@
 
 from .checkpoint import load, read_spec, save
 from .deploy import deploy
-from .specs import DelayedLIF, Mel, ModelSpec
+from .networks import GRU, DelayedLIF
+from .specs import Mel, ModelSpec
 
-__all__ = ["DelayedLIF", "Mel", "ModelSpec", "deploy", "load", "read_spec", "save"]
+__all__ = ["GRU", "DelayedLIF", "Mel", "ModelSpec", "deploy", "load", "read_spec", "save"]

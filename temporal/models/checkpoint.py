@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from temporal._files import write_atomically
+
 from .specs import NETWORKS, ModelSpec
 
 if TYPE_CHECKING:
@@ -27,20 +29,17 @@ def save(model: Model, spec: ModelSpec, file: str | os.PathLike) -> None:
         model: the model, built from ``spec``.
         spec: stored as JSON in the file's metadata.
         file: path to write.
+    Raises:
+        OSError: it cannot be written; what was there is kept.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as packed
 
     import temporal
 
-    file = Path(file)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     about = {"format": FORMAT, "temporal": temporal.__version__, "model": spec.to_dict()}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        save_file(tensors, temporary, metadata={"temporal": json.dumps(about)})
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = packed(tensors, metadata={"temporal": json.dumps(about)})
+    write_atomically(Path(file), lambda opened: opened.write(content))
 
 
 def load(source: str | os.PathLike, network: nn.Module | None = None) -> Model:

@@ -11,13 +11,20 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .networks import GRU, DelayedLIF
+
 if TYPE_CHECKING:
     from temporal.frontends import Chain
-    from temporal.layers import Model, Sequential
+    from temporal.layers import Model
 
-__all__ = ["DelayedLIF", "Mel", "ModelSpec"]
+__all__ = ["Mel", "ModelSpec"]
 
-READOUTS = {"sum-softmax": "SumSoftmax", "last-step": "LastStep", "max-over-time": "MaxOverTime"}
+READOUTS = {
+    "sum-softmax": "SumSoftmax",
+    "last-step": "LastStep",
+    "max-over-time": "MaxOverTime",
+    "mean-over-time": "MeanOverTime",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,60 +74,8 @@ class Mel:
         return self.n_mels
 
 
-@dataclass(frozen=True, kw_only=True)
-class DelayedLIF:
-    """Feed-forward spiking network whose synapses learn their delays.
-
-    layers x [DelayedLinear - BatchNorm - LIF - Dropout], then DelayedLinear - LI
-
-    Args:
-        hidden: neurons a hidden layer.
-        layers: number of hidden layers.
-        max_delay: the longest delay, in steps.
-        tau: membrane time constant of the hidden neurons, in steps, > 1.
-        readout_tau: time constant of the leaky readout, in steps, > 1.
-        surrogate: gradient of a spike, a name of :mod:`temporal.kernels.surrogates`.
-        dropout: probability of silencing a hidden neuron for a whole recording.
-    References:
-        Hammouamri, Khalfaoui-Hassani and Masquelier, "Learning delays in spiking neural networks using dilated
-        convolutions with learnable spacings", 2023.
-
-    Example:
-        >>> from temporal.models import DelayedLIF
-        >>> net = DelayedLIF(hidden=32, layers=1, max_delay=5).build(inputs=40, classes=10)
-        >>> [type(layer).__name__ for layer in net]
-        ['DelayedLinear', 'BatchNorm', 'LIF', 'Dropout', 'DelayedLinear', 'LI']
-    """
-
-    kind: ClassVar[str] = "delayed-lif"
-    hidden: int = 128
-    layers: int = 2
-    max_delay: int = 24
-    tau: float = 2.0
-    readout_tau: float = 2.0
-    surrogate: str = "atan(5.0)"
-    dropout: float = 0.3
-
-    def build(self, inputs: int, classes: int) -> Sequential:
-        from temporal.delays import DelayedLinear
-        from temporal.layers import BatchNorm, Dropout, Sequential
-        from temporal.neurons import LI, LIF
-
-        if self.layers < 1:
-            raise ValueError(f"DelayedLIF: layers={self.layers}; at least 1 hidden layer is right")
-        net = Sequential()
-        for width in [inputs] + [self.hidden] * (self.layers - 1):
-            net.append(DelayedLinear(width, self.hidden, self.max_delay))
-            net.append(BatchNorm(self.hidden))
-            net.append(LIF(self.tau, surrogate=self.surrogate))
-            net.append(Dropout(self.dropout))
-        net.append(DelayedLinear(self.hidden, classes, self.max_delay))
-        net.append(LI(self.readout_tau))
-        return net
-
-
 FRONTENDS: dict[str, Any] = {Mel.kind: Mel}
-NETWORKS: dict[str, Any] = {DelayedLIF.kind: DelayedLIF}
+NETWORKS: dict[str, Any] = {DelayedLIF.kind: DelayedLIF, GRU.kind: GRU}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +85,7 @@ class ModelSpec:
     Args:
         frontend: specification of the front end; ``None`` for input that is steps already.
         network: specification of the network, with ``build(inputs, classes)``.
-        readout: "sum-softmax", "last-step" or "max-over-time".
+        readout: "sum-softmax", "last-step", "max-over-time" or "mean-over-time".
         labels: the names of the classes.
         inputs: features a step; needed only without a front end.
         tail: zero steps appended to every recording.
@@ -154,6 +109,11 @@ class ModelSpec:
 
         readout = getattr(layers, READOUTS[known("readout", self.readout, READOUTS)])()
         frontend = None if self.frontend is None else self.frontend.build()
+        if network is None and isinstance(self.network, dict):
+            raise ValueError(
+                f"network of kind {self.network.get('kind')!r}: known are {', '.join(sorted(NETWORKS))}; one of your own "
+                "comes from a recipe that is a .py file, or is handed in"
+            )
         if network is None:
             inputs = self.inputs if self.frontend is None else self.frontend.features
             if inputs is None:

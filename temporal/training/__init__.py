@@ -9,18 +9,21 @@ from .run import Run
 from .spikes import SpikeAugment, Spikes
 
 if _TYPE_CHECKING:
-    from .evaluation import Result, evaluate
+    from .evaluation import Result, engines_agree, evaluate
     from .loop import Interrupted, train
     from .planning import Plan, plan
     from .progress import Progress
+    from .reporting import report
 
 _HOME = {
     "Interrupted": "loop",
     "Plan": "planning",
     "Progress": "progress",
     "Result": "evaluation",
+    "engines_agree": "evaluation",
     "evaluate": "evaluation",
     "plan": "planning",
+    "report": "reporting",
     "train": "loop",
 }
 
@@ -37,10 +40,12 @@ __all__ = [
     "Run",
     "SpikeAugment",
     "Spikes",
+    "engines_agree",
     "evaluate",
     "find_recipe",
     "plan",
     "recipes",
+    "report",
     "train",
 ]
 

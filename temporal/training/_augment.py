@@ -51,7 +51,7 @@ class SoundAugmentation:
     """
 
     def __init__(self, vary: Augment, sample_rate: float, seed: int, recorded: Sequence[Tensor] = ()) -> None:
-        self.seed, self.silence = seed, vary.silence
+        self.seed = seed
         self.gain = Gain(vary.gain)
         self.shift = TimeShift(round((vary.shift + vary.lead) * sample_rate), round(vary.shift * sample_rate))
         self.background = None
@@ -63,11 +63,10 @@ class SoundAugmentation:
         self.stretch = Stretch(vary.speed, vary.pitch) if vary.speed or vary.pitch else None
         self.masks = BandMask(vary.band_mask, fill=0.0), TimeMask(vary.time_mask, fill=0.0)  # 0: the mean of each band
 
-    def signals(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor, Draws]:
-        """(wave [B + S, samples], lengths [B + S], generators): the batch's recordings, then S of noise alone."""
+    def signals(self, batch: Batch, epoch: int, silent: int = 0) -> tuple[Tensor, Tensor, Draws]:
+        """(wave [B + S, samples], lengths [B + S], generators): the batch's recordings, then S ``silent`` of noise alone."""
         draws = generators_for(self.seed, epoch, batch.indices)
         wave, lengths = self.shift(self.gain(batch.wave, draws), batch.lengths, draws)
-        silent = round(self.silence * len(wave))
         if silent:  # as long as some of the others; their draws are those of no recording
             draws += generators_for(self.seed, epoch, -2 - batch.indices[:silent])
             wave = torch.cat([wave, wave.new_zeros(silent, wave.shape[1])])
@@ -100,7 +99,7 @@ class SpikeAugmentation:
         self.step_mask = StepMask(vary.time_mask) if vary.time_mask else None
         self.channel_mask = ChannelMask(vary.channel_mask) if vary.channel_mask else None
 
-    def signals(self, batch: SpikeBatch, epoch: int) -> tuple[Tensor, Tensor, Draws]:
+    def signals(self, batch: SpikeBatch, epoch: int, silent: int = 0) -> tuple[Tensor, Tensor, Draws]:
         """(spikes [T, B, channels], lengths [B], generators)."""
         draws = generators_for(self.seed, epoch, batch.indices)
         x, lengths = batch.spikes, batch.lengths

@@ -80,7 +80,8 @@ def _converted(value: Any, wanted: Any, name: str) -> Any:
     if value is None or (isinstance(value, str) and value.lower() == "none"):
         if type(None) in options:
             return None
-        raise ValueError(f"option {name!r}: none is not allowed here")
+        if value is None or str not in options:  # "none" is also the name of a choice
+            raise ValueError(f"option {name!r}: none is not allowed here")
     for kind in options:
         if kind is Any:
             return value

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -17,6 +16,7 @@ from temporal.layers import Model
 from temporal.models import ModelSpec
 
 from ._augment import augmentation_of
+from ._ranks import Share, whole_batch
 from .data import AnyBatch, AnyData, channels_of
 from .recipe import Recipe
 
@@ -25,15 +25,6 @@ def seed_of(seed: int, *what: str | int) -> int:
     """A seed that is a function of the run's seed and of what it is for, and alike for nothing else."""
     text = "/".join(str(part) for part in (seed, *what))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
-
-
-def accelerator_of(device: str) -> str:
-    """The name of a device, if it is one that is there."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device {device!r}: auto, cpu or cuda is right")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda': torch sees no GPU here; use --device cpu, or auto")
-    return device
 
 
 def spec_of(recipe: Recipe, data: AnyData) -> ModelSpec:
@@ -55,34 +46,34 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.model = model
         self.augmentation: Any = augmentation_of(recipe, data)
+        self.silence: float = getattr(recipe.augment, "silence", 0.0)
 
-    def forward(self, batch: AnyBatch, epoch: int) -> tuple[Tensor, Tensor]:
-        """(mean loss, number of recordings decided right)."""
-        signal, lengths, draws = self.augmentation.signals(batch, epoch)
+    def forward(self, batch: AnyBatch, epoch: int, share: Share | None = None) -> tuple[Tensor, Tensor]:
+        """(loss, number of recordings decided right).
+
+        The loss is the mean over the whole batch, of which this process holds a share: the shares' losses add up to it.
+        """
+        share = share or whole_batch(len(batch.labels), self.silence)
+        if not share.positions:
+            return self._nothing(batch)
+        signal, lengths, draws = self.augmentation.signals(batch, epoch, len(share.silent))
         x, steps = self.model.steps(signal, lengths)
         logits = self.model.decide(*self.augmentation.steps(x, cast(Tensor, steps), draws))
         spoken, silent = logits[: len(batch.labels)], logits[len(batch.labels) :]
-        loss = cross_entropy(spoken, batch.labels)
+        loss = cross_entropy(spoken, batch.labels, reduction="sum")
         if len(silent):
             # Noise belongs to no class: the divergence from all classes alike, 0 where they are.
-            loss = loss - (silent.log_softmax(-1).mean(-1) + math.log(logits.shape[1])).sum() / len(spoken)
-        return loss, (spoken.argmax(-1) == batch.labels).sum()
+            loss = loss - (silent.log_softmax(-1).mean(-1) + math.log(logits.shape[1])).sum()
+        return loss / share.total, (spoken.argmax(-1) == batch.labels).sum()
 
+    def _nothing(self, batch: AnyBatch) -> tuple[Tensor, Tensor]:
+        """The same of no recording, for a process that the batch has none for; it takes part in what all do together.
 
-def optimizer_of(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW with three groups: weights; biases and normalisation, which do not decay; delays, with their own rate."""
-    delays = [
-        layer.delay for layer in model.modules() if isinstance(layer, DelayedLinear) and layer.delay.requires_grad
-    ]
-    is_delay = {id(p) for p in delays}
-    others = [p for p in model.parameters() if p.requires_grad and id(p) not in is_delay]
-    settings = recipe.optimizer
-    groups = [
-        {"params": [p for p in others if p.ndim >= 2], "lr": settings.lr, "weight_decay": settings.weight_decay},
-        {"params": [p for p in others if p.ndim < 2], "lr": settings.lr, "weight_decay": 0.0},
-        {"params": delays, "lr": settings.lr_delay, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]])
+        The front end is given a recording all the same, so that whatever it learns is part of the graph.
+        """
+        x, steps = self.model.steps(*batch[:2])
+        logits = self.model.decide(x[:, :0], cast(Tensor, steps)[:0])
+        return logits.sum(), batch.labels.new_zeros(())
 
 
 def delay_schedule(recipe: Recipe, model: Model) -> DelaySchedule | None:
@@ -90,7 +81,9 @@ def delay_schedule(recipe: Recipe, model: Model) -> DelaySchedule | None:
     if not any(isinstance(layer, DelayedLinear) for layer in model.modules()):
         return None
     delays = recipe.delays
-    return DelaySchedule(end=delays.sigma_end, until=delays.until, round_at=delays.round_at)
+    return DelaySchedule(
+        start=delays.sigma_start, end=delays.sigma_end, until=delays.until, round_at=delays.round_at, floor=delays.floor
+    )
 
 
 def widest_delay(model: Model) -> float:

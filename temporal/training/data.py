@@ -51,10 +51,13 @@ def open_part(recipe: Recipe, part: str, labels: Sequence[str] | None = None) ->
     return _sound(recipe, part, labels)
 
 
-def batches(dataset: AnyData, batch_size: int) -> Iterator[AnyBatch]:
-    """Every recording once, in batches of like length, which pad little; ``indices`` say which they are."""
+def batches(dataset: AnyData, batch_size: int, rank: int = 0, ranks: int = 1) -> Iterator[AnyBatch]:
+    """Every recording once, in batches of like length, which pad little; ``indices`` say which they are.
+
+    Of several ``ranks``, each gets every so many-th batch: the batches do not depend on their number.
+    """
     order = sorted(range(len(dataset)), key=dataset.durations.__getitem__)
-    for start in range(0, len(order), batch_size):
+    for start in range(rank * batch_size, len(order), ranks * batch_size):
         yield gather(dataset, order[start : start + batch_size])
 
 

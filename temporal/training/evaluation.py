@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .data import batches, fingerprints, open_part
+from .data import batches, fingerprints, gather, open_part, seconds_per_step
 from .run import Run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from temporal.layers import Model
+    from temporal.streaming import Agreement
 
+    from ._ranks import Ranks
     from .data import AnyData
 
-__all__ = ["Result", "evaluate"]
+__all__ = ["Result", "engines_agree", "evaluate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,44 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     model = run.model(network)
+    dataset = _asked(run, model, data, split, on_error)
+    result = predict(model, dataset, progress=progress)
+    result.messages.extend(_trained_on(run, dataset))
+    return result
+
+
+def engines_agree(
+    run: Run | str | os.PathLike,
+    data: str | os.PathLike | None = None,
+    split: str | None = None,
+    *,
+    recordings: int = 50,
+    on_error: str | None = None,
+    network: nn.Module | None = None,
+) -> Agreement:
+    """How far apart the answers of a run are on whole recordings, on a stream, and through the event engine.
+
+    Args:
+        run, data, split, on_error, network: as for :func:`evaluate`.
+        recordings: how many, spread over all, >= 1.
+    Raises:
+        FileNotFoundError, ValueError: as :func:`evaluate`; fewer than one recording.
+    """
+    from temporal.streaming import compare_engines
+
+    if recordings < 1:
+        raise ValueError(f"engines_agree: recordings={recordings}; at least 1 is right")
+    run = run if isinstance(run, Run) else Run.open(run)
+    model = run.model(network)
+    dataset = _asked(run, model, data, split, on_error)
+    rows = range(0, len(dataset), max(1, len(dataset) // recordings))[:recordings]
+    singles = (gather(dataset, [row]) for row in rows)
+    signals = (batch[0][0, : batch[1][0]] if model.frontend else batch[0][: batch[1][0], 0] for batch in singles)
+    return compare_engines(model, signals, steps_per_second=1 / seconds_per_step(model, dataset))
+
+
+def _asked(run: Run, model: Model, data: str | os.PathLike | None, split: str | None, on_error: str | None) -> AnyData:
+    """The recordings that are meant."""
     recipe = run.recipe()
     data_spec = recipe.data
     if data is not None:
@@ -123,18 +162,18 @@ def evaluate(
         data_spec = dataclasses.replace(data_spec, split=split)
     data_spec = dataclasses.replace(data_spec, on_error=on_error or data_spec.on_error)
     part = "all" if data is not None and split is None else "test"
-    dataset = open_part(dataclasses.replace(recipe, data=data_spec), part, labels=model.labels)
-    result = predict(model, dataset, progress=progress)
-    seen = _trained_on(run, dataset)
-    if seen:
-        result.messages.append(f"{seen} of {len(dataset)} recordings were trained on")
-    return result
+    return open_part(dataclasses.replace(recipe, data=data_spec), part, labels=model.labels)
 
 
 def predict(
-    model: Model, dataset: AnyData, *, batch_size: int = 64, progress: Callable[[int, int], None] | None = None
+    model: Model,
+    dataset: AnyData,
+    *,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Result:
-    """What a model, deployed, says of every recording of a data set."""
+    """What a model, deployed, says of every recording of a data set; ``ranks`` share the work, and all get the result."""
     import torch
 
     from temporal.models import deploy
@@ -144,13 +183,16 @@ def predict(
     deployed = deploy(model)
     device = next(deployed.parameters()).device
     logits: dict[int, Tensor] = {}
+    rank, size = (0, 1) if ranks is None else (ranks.rank, ranks.size)
     with torch.inference_mode():
-        for batch in batches(dataset, batch_size):
+        for batch in batches(dataset, batch_size, rank, size):
             rows, batch = batch.indices.tolist(), batch.to(device)
             signal, lengths = batch[:2]
             logits |= zip(rows, deployed(signal.double(), lengths), strict=True)
             if progress is not None:
-                progress(len(logits), len(dataset))
+                progress(min(size * len(logits), len(dataset)), len(dataset))
+    if ranks is not None and size > 1:
+        logits = {row: values for part in ranks.gather(_to_host(logits)) for row, values in part.items()}
     scores, predictions = torch.stack([logits[i] for i in range(len(dataset))]).softmax(-1).max(-1)
     return Result(
         labels=list(model.labels or []),
@@ -163,8 +205,16 @@ def predict(
     )
 
 
-def _trained_on(run: Run, dataset: AnyData) -> int:
-    if not run.training_files.is_file():
-        return 0
-    trained = json.loads(run.training_files.read_text(encoding="utf-8"))
-    return len(fingerprints(dataset).keys() & trained.keys())
+def _to_host(logits: dict[int, Tensor]) -> dict[int, Tensor]:
+    """The same in the host's memory, each without the batch that it is a view of."""
+    return {row: values.cpu().clone() for row, values in logits.items()}
+
+
+def _trained_on(run: Run, dataset: AnyData) -> list[str]:
+    """What a reader should know of recordings that the run has seen."""
+    try:
+        trained = run.trained_on()
+    except FileNotFoundError:
+        return [f"{run.training_files} is not there, so nobody can say which recordings were trained on"]
+    seen = len(fingerprints(dataset).keys() & trained.keys())
+    return [f"{seen} of {len(dataset)} recordings were trained on"] if seen else []

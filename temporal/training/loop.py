@@ -1,50 +1,63 @@
 """Training a recipe: one loop, every random number drawn from (seed, step or epoch, recording).
 
-Nothing in a run depends on what was drawn before, so a run that was stopped anywhere between two steps and resumed gives
-the same bits as one that was not.
+Nothing in a run depends on what was drawn before, so a run that was killed anywhere and continued from a checkpoint, which
+lies between two steps, gives the same bits as one that was not. Several processes share each batch of one: the first alone
+writes and talks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from temporal._failpoints import failpoint
 from temporal.datasets import BucketSampler
+from temporal.delays import DelayedLinear
+from temporal.kernels.delayed import unprojected
+from temporal.layers import Dropout
+from temporal.layers._rows import rows_of_batch
 from temporal.models import save
 
-from ._checkpoint import Position, restore_checkpoint, save_checkpoint
+from ._board import Board
+from ._checkpoint import Position, restore_checkpoint, save_checkpoint, share_checkpoint
 from ._fields import differences
+from ._optimizer import learning_rate_of, optimizer_of
+from ._ranks import Ranks, Share
 from ._step import (
     TrainingStep,
-    accelerator_of,
     delay_schedule,
     fit_normalisation,
-    optimizer_of,
     seed_of,
     spec_of,
     widest_delay,
 )
-from .data import AnyBatch, batches, fingerprints, gather, open_part
+from .data import batches, fingerprints, gather, open_part
 from .evaluation import predict
+from .health import Health, not_finite
 from .progress import Progress
 from .recipe import Recipe
-from .run import Run, write_json, write_lines
+from .run import Run, alone, is_blank, write_json, write_lines
+from .sessions import note_session
 
 __all__ = ["Interrupted", "train"]
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C between two steps; the run folder holds everything to resume from."""
+    """Training was stopped by Ctrl-C or SIGTERM between two steps; the run folder holds everything to resume from."""
 
 
 def train(
@@ -53,49 +66,68 @@ def train(
     *,
     resume: bool = False,
     device: str = "auto",
+    checkpoint_every: float = 300.0,
     progress: Progress | None = None,
 ) -> Run:
     """Train a recipe into a run folder, evaluate it once on its test part, and draw its pictures.
 
+    In processes that ``torchrun`` started, each calls this with the same arguments and they train one run together, on the
+    batches of one process.
+
     Args:
         recipe: what to train.
         out: the run folder; ``None`` is a new ``runs/NAME-DATE-TIME``.
-        resume: continue the run in ``out``, which must have been started with this recipe.
+        resume: continue the run in ``out``, which must have been started with this recipe. On a CPU it comes to the same
+            bits as if it had never been stopped, wherever it was. A finished run stays as it is.
         device: "auto", "cpu" or "cuda".
+        checkpoint_every: seconds, 0 or more, after which a checkpoint is written within an epoch; there is one after each
+            epoch besides. Changes nothing in the result.
         progress: where progress is shown; ``None`` shows nothing.
     Returns:
         The run. ``run.result()`` is the test result, ``run.model()`` the trained model.
     Raises:
         FileExistsError: ``out`` exists and ``resume`` is not set.
         FileNotFoundError: nothing to resume, or no recordings there.
-        ValueError: a run of another recipe; recordings that cannot be split or read.
+        BlockingIOError: another process trains in ``out``.
+        ValueError: a run of another recipe or version, a damaged checkpoint; recordings that cannot be split or read, or
+            that are not those with which the run began.
+        OSError: the run cannot be written. A full disk ends a run only if it is still full after the last epoch.
         FloatingPointError: a loss that is not finite.
-        Interrupted: Ctrl-C; resume later.
+        Interrupted: Ctrl-C or SIGTERM; resume later.
     """
-    progress = progress or Progress.silent()
-    run = _resumed(recipe, out) if resume else _fresh(recipe, out)
-    training = _Training(run, recipe, device, progress)
-    if not resume:
-        training.begin()
-    progress.say(f"run folder: {run.folder}")
-    training.fit()
-    training.finish()
+    if not checkpoint_every >= 0:
+        raise ValueError(f"train: checkpoint_every={checkpoint_every}; 0 or more seconds is right")
+    ranks = Ranks(device)
+    progress = progress if progress is not None and ranks.first else Progress.silent()
+    with ranks.failing_as_one({FloatingPointError: 1, Interrupted: 130}):
+        run, finished = ranks.from_first(lambda: _asked(recipe, out, resume))
+        if finished:
+            progress.say(f"run folder: {run.folder}: finished already, nothing is left to train")
+            return run
+        with contextlib.ExitStack() as held:
+            begun = ranks.first and resume and run.recipe_file.is_file()
+            if begun:
+                held.enter_context(alone(run.folder))
+            training = _Training(run, recipe, ranks, progress, checkpoint_every)
+            if ranks.first:
+                if not begun:
+                    training.begin(held)
+                progress.say(f"run folder: {run.folder}")
+                training.settle()
+            training.fit()
+            training.finish()
     return run
 
 
 class _Training:
     """Everything that lives while a run trains."""
 
-    def __init__(self, run: Run, recipe: Recipe, device: str, progress: Progress) -> None:
-        from lightning.fabric import Fabric
-
-        self.run, self.recipe, self.progress = run, recipe, progress
-        self.fabric = Fabric(accelerator=accelerator_of(device), devices=1)
-        self.data = open_part(recipe, "train")
-        self.validation = open_part(recipe, "validation", self.data.labels) if self._has_validation() else None
-        self.test = open_part(recipe, "test", self.data.labels)  # now: a split without one is no news for the end
-        if not len(self.test):
-            raise ValueError(f"data.split={recipe.data.split!r} leaves no recording to test on: choose another split")
+    def __init__(self, run: Run, recipe: Recipe, ranks: Ranks, progress: Progress, checkpoint_every: float) -> None:
+        self.run, self.recipe, self.ranks, self.progress = run, recipe, ranks, progress
+        self.checkpoint_every, self.saved = checkpoint_every, time.monotonic()
+        self.fabric = ranks.fabric
+        with ranks.first_ahead():
+            self._open()
         for message in self.data.messages:
             progress.say(f"training recordings: {message}")
         if getattr(recipe.augment, "background", None) is not None and not getattr(self.data, "background", None):
@@ -103,40 +135,79 @@ class _Training:
         self.spec = spec_of(recipe, self.data)
         torch.manual_seed(seed_of(recipe.seed, "weights"))
         self.model = self.spec.build()
+        self.health = Health(self.model, recipe, self.data)  # now: it notes the delays as they were drawn
+        self.seeds_alike = any(isinstance(layer, Dropout) and layer.p > 0 for layer in self.model.modules())
         self.sampler = BucketSampler(self.data.durations, recipe.batch_size, seed=recipe.seed)
         self.total_steps = recipe.epochs * len(self.sampler)
         self.position = Position()
         self.rows: list[dict[str, Any]] = []
         self.stop = False
         optimizer = optimizer_of(self.model, recipe)
-        self.learning_rate = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=self.total_steps,
-            pct_start=recipe.optimizer.warmup,
-            cycle_momentum=False,
-        )
-        if run.checkpoint_file.is_file():
-            self.rows = restore_checkpoint(
-                run.checkpoint_file, self.model, optimizer, self.learning_rate, self.position
-            )
+        self.learning_rate = learning_rate_of(optimizer, recipe, len(self.sampler))
+        parts = (self.model, optimizer, self.learning_rate, self.position)
+        rows = restore_checkpoint(run, recipe, *parts, say=progress.say) if ranks.first else None
+        if ranks.first:
+            self.health.resume(run, self.position.epoch)
+        if ranks.from_first(lambda: rows is not None):
+            self.rows = share_checkpoint(ranks, *parts, rows or [])
         else:
+            if ranks.first:
+                self._check_that_nothing_is_lost()
             fit_normalisation(self.model, batches(self.data, 64))
-        self.step, self.optimizer = self.fabric.setup(TrainingStep(self.model, recipe, self.data), optimizer)
+            share_checkpoint(ranks, *parts, [])  # of machines that may round in other ways
+        step = TrainingStep(self.model, recipe, self.data)
+        self.silence = step.silence
+        self.step, self.optimizer = ranks.setup(step, optimizer)
         self.delays = delay_schedule(recipe, self.model)
 
-    def begin(self) -> None:
-        """Make the run folder, now that everything that could be refused was not."""
+    def _open(self) -> None:
+        """The recordings; whatever is wrong with them is said now."""
+        recipe = self.recipe
+        self.data = open_part(recipe, "train")
+        self.validation = open_part(recipe, "validation", self.data.labels) if self._has_validation() else None
+        self.test = open_part(recipe, "test", self.data.labels)  # now: a split without one is no news for the end
+        if not len(self.test):
+            raise ValueError(f"data.split={recipe.data.split!r} leaves no recording to test on: choose another split")
+
+    def begin(self, held: contextlib.ExitStack) -> None:
+        """Make the run folder, now that everything that could be refused was not, and hold it."""
+        failpoint("begin")
         self.run.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.run.training_files, fingerprints(self.data))
-        self.recipe.to_toml(self.run.recipe_file)  # last: a folder with a recipe is a run
+        failpoint("folder")
+        held.enter_context(alone(self.run.folder))
+        if not is_blank(self.run.folder):  # another process was faster
+            raise _exists(self.run.folder)
+        self.recipe.to_toml(self.run.recipe_file)
+
+    def settle(self) -> None:
+        """Write what a run that was killed may lack, and see that it goes on with the recordings that it began with."""
+        now = fingerprints(self.data)
+        try:
+            before = self.run.trained_on()
+        except (FileNotFoundError, ValueError):
+            write_json(self.run.training_files, now)
+        else:
+            if changed := sorted(before.keys() ^ now.keys()):
+                name = before.get(changed[0]) or now[changed[0]]
+                raise ValueError(
+                    f"{self.run.folder}: cannot be resumed, the recordings to train on are not those that it began with: "
+                    f"{len(changed)} were added, removed or changed, such as {name}"
+                )
+        if self.position.epoch:
+            self._write_metrics()
+            if not self.position.batch:
+                save(self.model, self.spec, self.run.weights_file)
 
     def fit(self) -> None:
         """Train from where the run stands to its last epoch."""
+        if self.ranks.first and self.position.epoch < self.recipe.epochs:
+            note_session(self.run, self.fabric.device, self.position.epoch)
+            self.board = Board(self.run.folder, self.rows, self.health.lines, self.progress.say)
         parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        together = f", {self.ranks.size} processes" if self.ranks.size > 1 else ""
         self.progress.say(
             f"{len(self.data)} recordings to train on, {len(self.validation or ())} to watch, "
-            f"{len(self.data.labels)} classes, {parameters:,} parameters, {self.recipe.epochs} epochs"
+            f"{len(self.data.labels)} classes, {parameters:,} parameters, {self.recipe.epochs} epochs{together}"
         )
         with _stop_on_interrupt(self), self.progress.training(self.recipe.epochs, len(self.sampler)):
             while self.position.epoch < self.recipe.epochs:
@@ -144,43 +215,50 @@ class _Training:
 
     def finish(self) -> None:
         """Evaluate once on the test part, and draw."""
-        if self.run.result_file.is_file():
-            return
         from .pictures import draw
 
         with self.progress.evaluating() as done:
-            result = predict(self.model, self.test, progress=done)
+            result = predict(self.model, self.test, progress=done, ranks=self.ranks)
+        if not self.ranks.first:
+            return
+        failpoint("evaluated")
+        if not self.run.has_result():
+            about = {
+                "split": self.data.by,
+                "epochs": self.recipe.epochs,
+                "trained_speakers": _known(self.data.speakers),
+            }
+            write_json(self.run.result_file, about | result.to_dict())
         draw(self.run, self.model, self.rows, result, self.test)
-        write_json(self.run.result_file, {"split": self.data.by, "epochs": self.recipe.epochs} | result.to_dict())
         for message in result.messages:
             self.progress.say(f"test recordings: {message}")
         self.progress.say(f"test {result}")
 
     def _epoch(self) -> None:
-        here, started = self.position, time.monotonic()
+        here, started = self.position, time.monotonic() - self.position.seconds
         self.model.train()
         self.sampler.set_epoch(here.epoch)
         self.sampler.start = here.batch
         for rows in self.sampler:
-            batch = self._batch(rows)
             step = here.epoch * len(self.sampler) + here.batch
             if self.delays is not None:
-                self.delays.apply(self.model, step / self.total_steps)
-            torch.manual_seed(seed_of(self.recipe.seed, "step", step))  # dropout
-            loss, right = self.step(batch, here.epoch)
-            if not math.isfinite(loss.item()):
-                raise FloatingPointError(
-                    f"the loss is {loss.item()} at step {step + 1}: the run stays as the last epoch left it; a smaller "
-                    "--optimizer.lr or --optimizer.lr_delay often helps"
-                )
-            self.optimizer.zero_grad(set_to_none=True)
-            self.fabric.backward(loss)
+                each_step = self.recipe.delays.every == "step"
+                self.delays.apply(self.model, step / self.total_steps if each_step else here.epoch / self.recipe.epochs)
+            loss, right, stop = self._update(rows, step)
+            if not math.isfinite(loss):
+                self._lost(loss, rows, step)
             self.optimizer.step()
+            failpoint("optimizer")
             self.learning_rate.step()
-            here.advance(len(rows), loss.item(), int(right))
+            here.advance(len(rows), loss, int(right))
             self.progress.step(here.epoch, here.batch, here.loss, here.accuracy)
-            if self.stop and here.batch < len(self.sampler):
-                self._interrupt()
+            if here.batch < len(self.sampler):
+                here.seconds = time.monotonic() - started
+                # Several processes must stop at one step: a Ctrl-C that only one has seen so far waits for the next.
+                if stop if self.ranks.size > 1 else self.stop:
+                    self._interrupt()
+                if time.monotonic() - self.saved >= self.checkpoint_every:
+                    self._save()
         row = {
             "epoch": here.epoch + 1,
             "step": (here.epoch + 1) * len(self.sampler),
@@ -191,16 +269,36 @@ class _Training:
         if self.delays is not None:
             width = widest_delay(self.model)
             row |= {"sigma": width, "rounded": width == 0}
+        failpoint("epoch")
         row |= self._validate() | {"seconds": round(time.monotonic() - started, 3)}
+        failpoint("validated")
         self.rows.append(row)
+        found = self.health.check(self.rows) if self.ranks.first else []
         here.next_epoch()
         self._save()
+        if self.ranks.first:
+            self.board.write(row, self.health.lines[-1])
         self.progress.epoch(row)
-        if self.stop and here.epoch < self.recipe.epochs:
+        for finding in found:
+            self.progress.say(f"health: {finding}")
+        if self.ranks.add([float(self.stop)])[0] and here.epoch < self.recipe.epochs:
             self._interrupt()
 
-    def _batch(self, rows: list[int]) -> AnyBatch:
-        return self.fabric.to_device(gather(self.data, rows))
+    def _update(self, rows: list[int], step: int) -> tuple[float, float, float]:
+        """Gradients of one batch: (its loss, how many were right, whether any process is to stop), over all processes."""
+        mine, share = self.ranks.share(rows, self.silence)
+        batch = self.fabric.to_device(gather(self.data, mine or rows[:1]))
+        # Dropout of temporal draws for the whole batch, from the same seed everywhere; other layers' draws must differ.
+        rank = () if self.ranks.first or self.seeds_alike else ("rank", self.ranks.rank)
+        torch.manual_seed(seed_of(self.recipe.seed, "step", step, *rank))
+        self.optimizer.zero_grad(set_to_none=True)
+        with _as_one(self.model, share) if self.ranks.size > 1 else contextlib.nullcontext():
+            failpoint("step")
+            loss, right = self.step(batch, self.position.epoch, share)
+            self.fabric.backward(loss * self.ranks.size)  # gradients of processes are averaged, and their losses add up
+        failpoint("backward")
+        total, right, stop = self.ranks.add([loss.item(), float(right), float(self.stop)])
+        return total, right, stop
 
     def _validate(self) -> dict[str, float]:
         """Loss and accuracy on recordings that are not trained on, with the delays as they are now. Chooses nothing."""
@@ -209,44 +307,111 @@ class _Training:
         self.model.eval()
         loss, right = 0.0, 0
         with torch.inference_mode():
-            for batch in map(self.fabric.to_device, batches(self.validation, 2 * self.recipe.batch_size)):
+            mine = batches(self.validation, 2 * self.recipe.batch_size, self.ranks.rank, self.ranks.size)
+            for batch in map(self.fabric.to_device, mine):
                 logits = self.model(*batch[:2])
                 loss += float(cross_entropy(logits, batch.labels, reduction="sum"))
                 right += int((logits.argmax(-1) == batch.labels).sum())
+        loss_sum, correct = self.ranks.add([loss, right])
         total = len(self.validation)
-        return {"validation_loss": loss / total, "validation_accuracy": right / total}
+        return {"validation_loss": loss_sum / total, "validation_accuracy": correct / total}
+
+    def _lost(self, loss: float, rows: list[int], step: int) -> None:
+        """End the run where its loss is not finite, saying which tensor was the first."""
+        if self.ranks.size > 1:  # to look for it, each process would have to stop at the same layer
+            raise FloatingPointError(
+                f"the loss is {loss} at step {step + 1}; one process says which tensor was the first; the run stays as the "
+                "last epoch left it"
+            )
+        batch = self.fabric.to_device(gather(self.data, rows))
+
+        def again() -> None:
+            torch.manual_seed(seed_of(self.recipe.seed, "step", step))
+            self.step(batch, self.position.epoch)
+
+        finding = not_finite(self.model, loss, step + 1, again, self.recipe)
+        self.health.lost(self.position.epoch + 1, finding)
+        with contextlib.suppress(OSError):  # of the two, the loss is the news
+            self.health.save(self.run)
+        raise FloatingPointError(f"{finding}; the run stays as the last epoch left it")
 
     def _save(self) -> None:
-        save_checkpoint(
-            self.run.checkpoint_file, self.model, self.optimizer, self.learning_rate, self.position, self.rows
-        )
-        save(self.model, self.spec, self.run.weights_file)
+        """Write a checkpoint and, after an epoch, weights and metrics. If there is no room, the run goes on without."""
+        if not self.ranks.first:
+            return
+        try:
+            self.health.save(self.run)  # before the checkpoint: it may say more than that, never less
+            parts = (self.model, self.optimizer, self.learning_rate, self.position, self.rows)
+            save_checkpoint(self.run, self.recipe, *parts)
+            if self.position.batch == 0:
+                save(self.model, self.spec, self.run.weights_file)
+                self._write_metrics()
+        except OSError as error:
+            if error.errno not in _NO_ROOM or self.stop or self.position.epoch == self.recipe.epochs:
+                raise OSError(
+                    f"{error}; the checkpoint before is kept: make room, then continue with --resume --out {self.run.folder}"
+                ) from None
+            self.progress.say(f"{error}; the one before is kept, and training goes on: make room meanwhile")
+        self.saved = time.monotonic()
+
+    def _write_metrics(self) -> None:
         write_lines(self.run.metrics_file, self.rows)
 
     def _interrupt(self) -> None:
         self._save()
+        self.ranks.meet()  # a process that ends would end the first while it writes
         raise Interrupted(
             f"stopped in epoch {self.position.epoch + 1} of {self.recipe.epochs}; continue with --resume --out "
             f"{self.run.folder}"
         )
+
+    def _check_that_nothing_is_lost(self) -> None:
+        """A run without a checkpoint begins at its beginning, unless it had come further."""
+        done = [file.name for file in (self.run.metrics_file, self.run.weights_file) if file.is_file()]
+        if done:
+            raise ValueError(
+                f"{self.run.folder}: holds {' and '.join(done)}, but no {self.run.checkpoint_file.name} to continue from: "
+                "evaluate it as it is, or begin a new run in another folder"
+            )
 
     def _has_validation(self) -> bool:
         data = self.recipe.data
         return data.path is None or data.validation != 0
 
 
+def _known(speakers: Sequence[str]) -> list[str]:
+    return sorted(set(speakers) - {""})
+
+
+def _asked(recipe: Recipe, out: str | os.PathLike | None, resume: bool) -> tuple[Run, bool]:
+    """The run that is meant, and whether it has ended already."""
+    run = _resumed(recipe, out) if resume else _fresh(recipe, out)
+    return run, resume and run.is_finished()
+
+
 def _fresh(recipe: Recipe, out: str | os.PathLike | None) -> Run:
     """The run to be made; its folder is made only when training can begin."""
-    folder = Path(out) if out is not None else Path("runs") / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder}: exists already; continue that run with --resume, or choose another folder")
+    if out is None:
+        folder = Path("runs") / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        while folder.exists():  # two within a second
+            folder = folder.with_name(f"{folder.name}-again")
+        return Run(folder)
+    folder = Path(out)
+    if folder.exists() and not (folder.is_dir() and is_blank(folder)):
+        raise _exists(folder)
     return Run(folder)
 
 
+def _exists(folder: Path) -> FileExistsError:
+    return FileExistsError(f"{folder}: exists already; continue that run with --resume, or choose another folder")
+
+
 def _resumed(recipe: Recipe, out: str | os.PathLike | None) -> Run:
-    """The run to be continued, which must be of the same recipe."""
+    """The run to be continued, which must be of the same recipe; one that was killed before it wrote that is begun anew."""
     if out is None:
         raise ValueError("train: resume=True needs out, the folder of the run to continue")
+    if Path(out).is_dir() and is_blank(Path(out)):
+        return Run(Path(out))
     run = Run.open(out)
     changed = differences(run.recipe().to_dict(), recipe.to_dict())
     if changed:
@@ -256,19 +421,38 @@ def _resumed(recipe: Recipe, out: str | os.PathLike | None) -> Run:
 
 
 @contextlib.contextmanager
+def _as_one(model: torch.nn.Module, share: Share) -> Iterator[None]:
+    """Around a forward and a backward pass in which processes share a batch: as if one had all of it."""
+    with rows_of_batch(*share.rows), unprojected():
+        yield
+    for layer in model.modules():
+        if isinstance(layer, DelayedLinear):
+            layer.project_gradient()  # of the sum over all processes
+
+
+@contextlib.contextmanager
 def _stop_on_interrupt(training: _Training) -> Iterator[None]:
-    """The first Ctrl-C lets the step under way end; a second one stops at once."""
+    """The first Ctrl-C, or SIGTERM of a cluster, lets the step under way end; a second one stops at once.
+
+    Not so under torchrun, which hands a terminal's Ctrl-C on to processes that got it already; a second one ends torchrun.
+    """
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, frame: Any) -> None:
         training.stop = True
-        signal.signal(signal.SIGINT, before)
+        if training.ranks.size == 1:
+            restore()
 
-    signal.signal(signal.SIGINT, stop)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

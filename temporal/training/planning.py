@@ -16,7 +16,9 @@ import torch
 
 from temporal.datasets import BucketSampler
 
-from ._step import TrainingStep, accelerator_of, delay_schedule, fit_normalisation, optimizer_of, seed_of, spec_of
+from ._optimizer import optimizer_of
+from ._ranks import accelerator_of
+from ._step import TrainingStep, delay_schedule, fit_normalisation, seed_of, spec_of
 from .data import AnyData, gather, open_part
 from .recipe import Recipe
 

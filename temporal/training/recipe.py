@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from temporal.models.specs import FRONTENDS, NETWORKS, READOUTS, DelayedLIF, Mel, known, part_to_dict
+from temporal._files import write_atomically
+from temporal.models.networks import DelayedLIF
+from temporal.models.specs import FRONTENDS, NETWORKS, READOUTS, Mel, known, part_to_dict
 
 from ._fields import flat, override, plain
 from .spikes import SpikeAugment, Spikes
 
 __all__ = ["Augment", "Data", "Delays", "Optimizer", "Recipe"]
 
+_SCHEDULES, _EVERY = ("one-cycle", "cosine", "constant"), ("step", "epoch")
 _SOUND, _SPIKES = ("folder", "speech-commands"), ("shd", "ssc")
 
 
@@ -89,31 +92,47 @@ class Delays:
     """How the delay kernels narrow during training; see :class:`temporal.delays.DelaySchedule`.
 
     Args:
-        sigma_end: their standard deviation, in steps, when the narrowing ends.
+        sigma_start: their standard deviation at first, in steps; ``None`` is half of the longest delay.
+        sigma_end: the same when the narrowing ends.
         until: the part of training, 0..1, after which sigma stays at its end.
-        round_at: the part of training after which delays are whole steps and only weights learn.
+        round_at: the part of training after which delays are whole steps and only weights learn; 1: never in training.
+        floor: what does not shrink of sigma, in steps, below sigma_end; 0.27 in the published networks.
+        every: sigma changes with each "step" or "epoch".
     """
 
+    sigma_start: float | None = None
     sigma_end: float = 0.3
     until: float = 0.6
     round_at: float = 0.9
+    floor: float = 0.0
+    every: str = "step"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """AdamW under a one-cycle schedule, one rate for weights and one for delays.
+    """Adam, one rate for weights and one for delays, and how they change.
 
     Args:
+        method: "adamw", or "adam", where the decay is part of the gradient.
         lr: largest learning rate of weights.
         lr_delay: largest learning rate of delays, in steps per update.
-        weight_decay: decoupled decay of weights; delays and normalisation have none.
+        weight_decay: decay of weights; delays and normalisation have none.
         warmup: the part of training, 0..1, in which the rate rises.
+        schedule: of the rates: "one-cycle" (a twenty-fifth, up to the largest, down to nothing), "cosine" (up in a line,
+            down as a cosine) or "constant".
+        delay_schedule: of the delays' rate: "same", or one of these, without a rise.
+        every: the rates change with each "step" or "epoch".
     """
+
+    method: str = "adamw"
 
     lr: float = 2e-3
     lr_delay: float = 0.1
     weight_decay: float = 1e-4
     warmup: float = 0.1
+    schedule: str = "one-cycle"
+    delay_schedule: str = "same"
+    every: str = "step"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +146,7 @@ class Recipe:
         frontend, network: specifications of :mod:`temporal.models`; ``network`` may be a dataclass of one's own with
             ``build(inputs, classes)``.
         spikes: how recordings that are spikes become steps; the front end is ``None`` then. ``None`` for sound.
-        readout: "sum-softmax", "last-step" or "max-over-time".
+        readout: "sum-softmax", "last-step", "max-over-time" or "mean-over-time".
         tail: zero steps appended to every recording.
         epochs: passes over the training recordings, fixed beforehand: the last epoch's model is the result.
         batch_size: recordings an update.
@@ -159,6 +178,11 @@ class Recipe:
     def __post_init__(self) -> None:
         known("readout", self.readout, READOUTS)
         known("on_error", self.data.on_error, ("raise", "skip"))
+        known("optimizer.method", self.optimizer.method, ("adamw", "adam"))
+        known("optimizer.schedule", self.optimizer.schedule, _SCHEDULES)
+        known("optimizer.delay_schedule", self.optimizer.delay_schedule, ("same", *_SCHEDULES))
+        known("optimizer.every", self.optimizer.every, _EVERY)
+        known("delays.every", self.delays.every, _EVERY)
         known("kind of data", self.data.kind, (*_SOUND, *_SPIKES))
         self._check_kinds()
         sound = self.augment if isinstance(self.augment, Augment) else Augment()
@@ -214,6 +238,20 @@ class Recipe:
         """
         return override(self, changes)
 
+    def with_network_of(self, recipe: Recipe) -> Recipe:
+        """A copy whose network, where it is of a class that only a file of the user's knows, is an object of that class.
+
+        A recipe that was read from TOML holds such a network as a dict.
+
+        Args:
+            recipe: has a network of that class; the fields of ``self`` are kept.
+        """
+        theirs = part_to_dict(recipe.network) or {}
+        if not isinstance(self.network, dict) or theirs.get("kind") != self.network.get("kind"):
+            return self
+        fields = {key: value for key, value in flat(self.network).items() if key != "kind"}
+        return dataclasses.replace(self, network=override(recipe.network, fields))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, names and tables; fields that are ``None`` are left out, as TOML has no such value."""
         parts = {"frontend": part_to_dict(self.frontend) or {"kind": "none"}, "network": part_to_dict(self.network)}
@@ -226,6 +264,7 @@ class Recipe:
         A network that is not one of ours stays a dict.
         """
         stored = {key: dict(value) if isinstance(value, dict) else value for key, value in stored.items()}
+        _check_tables(stored)
         if start is None:
             if "name" not in stored:
                 raise ValueError('a recipe needs a name, or base = "NAME" of the recipe that it changes')
@@ -268,10 +307,21 @@ class Recipe:
             raise ValueError(f"{file}: {error}") from None
 
     def to_toml(self, file: str | os.PathLike) -> None:
-        """Write the recipe as TOML; :meth:`from_toml` reads the same recipe back."""
+        """Write the recipe as TOML; :meth:`from_toml` reads the same recipe back. The file appears whole or not at all."""
         import tomli_w
 
-        Path(file).write_text(tomli_w.dumps(self.to_dict()), encoding="utf-8")
+        content = tomli_w.dumps(self.to_dict()).encode()
+        write_atomically(Path(file), lambda opened: opened.write(content))
+
+
+def _check_tables(stored: dict[str, Any]) -> None:
+    """The parts of a recipe are tables, and say by name of which kind they are."""
+    for name in ("data", "frontend", "spikes", "network", "augment", "delays", "optimizer"):
+        part = stored.get(name, {})
+        if not isinstance(part, dict):
+            raise ValueError(f"{name} = {part!r}: a table is right, [{name}] with its options below")
+        if not isinstance(part.get("kind", ""), str):
+            raise ValueError(f"{name}.kind = {part['kind']!r}: a name is right")
 
 
 def _validation(data: Data) -> tuple[bool, str]:

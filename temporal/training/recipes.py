@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import traceback
 from pathlib import Path
 
-from temporal.models.specs import DelayedLIF, Mel, known
+from temporal.models.networks import DelayedLIF
+from temporal.models.specs import Mel, known
 
 from .recipe import Augment, Data, Delays, Optimizer, Recipe
 from .spikes import SpikeAugment, Spikes
@@ -15,7 +17,7 @@ __all__ = ["find_recipe", "recipes"]
 
 def recipes() -> dict[str, tuple[str, Recipe]]:
     """All named recipes: name -> (one line of what it is, the recipe)."""
-    return _of_folders() | _of_published_sets()
+    return _of_folders() | _of_published_sets() | _as_published()
 
 
 def _of_folders() -> dict[str, tuple[str, Recipe]]:
@@ -107,6 +109,54 @@ def _of_published_sets() -> dict[str, tuple[str, Recipe]]:
     }
 
 
+def _as_published() -> dict[str, tuple[str, Recipe]]:
+    """What SNN-delays trains: its hyper-parameters, and what differs, which is said in docs/recipes.md."""
+
+    def published(name: str, network: DelayedLIF, tail: int, epochs: int, batch_size: int) -> Recipe:
+        narrowing = epochs // 4
+        return Recipe(
+            name=f"{name}-published",
+            data=Data(kind=name, validation=0.0),
+            frontend=None,
+            spikes=Spikes(preset="10ms"),
+            network=network,
+            tail=tail,
+            augment=SpikeAugment(),
+            delays=Delays(
+                sigma_start=network.max_delay / 2 + 0.27,
+                sigma_end=0.5,
+                until=narrowing / epochs,
+                round_at=1.0,
+                floor=0.27,
+                every="epoch",
+            ),
+            optimizer=Optimizer(
+                method="adam",
+                lr=5e-3,
+                lr_delay=0.1,
+                weight_decay=1e-5,
+                warmup=0.3,
+                delay_schedule="cosine",
+                every="epoch",
+            ),
+            epochs=epochs,
+            batch_size=batch_size,
+        )
+
+    shd = DelayedLIF(hidden=256, layers=2, max_delay=24, tau=1.005, readout_tau=1.005, dropout=0.4)
+    ssc = DelayedLIF(hidden=512, layers=3, max_delay=30, tau=1.5, readout_tau=1.5, dropout=0.25)
+    return {
+        "shd-published": (
+            "shd as SNN-delays trains it: 150 epochs, no augmentation, sigma to 0.5, rounded afterwards",
+            published("shd", shd, tail=36, epochs=150, batch_size=256),
+        ),
+        "ssc-published": (
+            "ssc as SNN-delays trains it: three hidden layers of 512, 60 epochs",
+            published("ssc", ssc, tail=60, epochs=60, batch_size=128),
+        ),
+    }
+
+
 def find_recipe(name: str) -> Recipe:
     """A recipe by its name, or from a ``.toml`` file, or from a ``.py`` file that defines ``recipe``.
 
@@ -135,8 +185,23 @@ def _from_python(file: Path) -> Recipe:
     if spec is None or spec.loader is None:
         raise ValueError(f"{file}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a program may raise; which line of it did is what its author needs
+        raise ValueError(f"{file}{_line_of(error, file)}: {type(error).__name__}: {error}") from error
     found = getattr(module, "recipe", None)
     if not isinstance(found, Recipe):
         raise ValueError(f"{file}: defines no Recipe called 'recipe'")
     return found
+
+
+def _line_of(error: Exception, file: Path) -> str:
+    """Which line of the file was run last when an error came up, as a message names it."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).resolve() == file.resolve()
+    ]
+    if isinstance(error, SyntaxError):
+        lines.append(error.lineno)
+    return f", line {lines[-1]}" if lines else ""

@@ -14,6 +14,7 @@ from temporal.benchmarks import (
     Spread,
     _machine,
     _measure,
+    _picture,
     _report,
     _run,
     copy_floor,
@@ -133,13 +134,31 @@ def test_what_computes_something_else_is_timed_and_says_so(clock):
 
 
 def test_single_calls_show_how_late_the_latest_come(clock):
-    often = [1.0] * 150 + [9.0] * 3
+    often = [1.0] * 155 + [9.0] * 3
     result = measure(
         case({"a": clock.takes("a", *often, 1.0)}, each=True), pace=Pace(least=10, most=10, sample=20.0, seconds=99)
     )
     (row,) = result.rows
     assert row.seconds.median == 1.0 and row.rounds == 10 and row.late == 9.0
     assert "| 99 % within |" in _report._section(GroupResult("g", "", False, describe(), [result]))
+
+
+def test_many_panels_are_drawn_in_columns(clock):
+    one = measure(case({"a": clock.takes("a", 1.0)}), pace=QUICK)
+    for count, columns in ((1, 1), (7, 1), (8, 2), (30, 3)):
+        figure = _picture.picture(GroupResult("g", "", False, describe(), [one] * count))
+        parts = figure.subfigs
+        assert len(parts) == columns and figure.get_size_inches()[0] == 6 * columns
+        titled = [sum(bool(axes.get_title("left")) for axes in part.axes) for part in parts]
+        assert sum(titled) == count and max(titled) - min(titled) <= 1
+
+
+def test_single_calls_are_timed_with_warm_caches(clock):
+    turns = [7.0, 1.0, 1.0]  # the first call of a turn is slow
+    slow_first = clock.takes("a", 1.0, 1.0, 1.0, *turns, *turns, *turns)
+    result = measure(case({"a": slow_first}, each=True), pace=Pace(least=3, most=3, sample=2.0, seconds=99))
+    assert result.rows[0].late == 1.0 and len(clock.calls) == 3 + 3 * 3 + 1
+    assert "begins with one that is not" in _report._section(GroupResult("g", "", False, describe(), [result]))
 
 
 # --- how time is taken ---
@@ -212,7 +231,21 @@ def test_the_floor_copies_more_than_the_caches_hold(monkeypatch):
     monkeypatch.setattr(_machine, "last_level_cache", lambda: 1000)
     small, large = copy_floor(100), copy_floor(10_000)
     assert small.share == 2 * 4000 / 100 and large.share == 1.0
-    small.run()
+    assert small.run().numel() == 4000 and large.run().numel() == 5000
+    assert _machine._buffers.cache_info().currsize == 1  # a case in its turn does not hold what the last one needed
+
+
+def test_the_floor_leaves_room_beside_large_caches(monkeypatch):
+    """A processor that shows 480 MiB of cache to a machine with little memory."""
+    monkeypatch.setattr(_machine, "last_level_cache", lambda: 1 << 20)
+    monkeypatch.setattr(_machine, "_memory", lambda: 16 << 20)
+    floor = copy_floor(100)
+    assert floor.share == 2 * (1 << 20) / 100 and floor.run().numel() == 1 << 20
+    assert copy_floor(8 << 20).share == 1.0  # the case's own bytes are never fewer
+
+
+def test_the_memory_is_the_machines():
+    assert 1 << 28 < _machine._memory() < 1 << 50
 
 
 def test_the_machine_is_described():
@@ -349,7 +382,7 @@ def test_sections_are_replaced_and_nothing_else(result, tmp_path):
     assert "| temporal cpu, default allocator |" in text and "| peer [x/y] |" in text
     for said in (
         "threads ",
-        "N=10 float32, density 0.25; nothing",
+        f"N=10 float32, density 0.25; nothing; threads {torch.get_num_threads()}\n",
         "torch ",
         "8 bytes a thing",
         "Floor (copy of 1 MB)",
@@ -377,6 +410,34 @@ def test_memory_has_a_column_where_it_was_measured(clock):
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
     one.memory = False
     assert "peak memory" not in _report._section(result).lower()
+
+
+def test_a_loss_is_said(clock):
+    times = {"temporal": 3.0, "temporal reference": 2.0, "peer": 1.0, "slow": 5.0}
+    one = measure(case({name: clock.takes("", seconds) for name, seconds in times.items()}), pace=QUICK)
+    assert _report._losses(one) == ["Lost: temporal reference is slower than peer (2.00 times as fast)."]
+    result = GroupResult("fake", "", False, describe(), [one])
+    assert "Lost: temporal reference" in _report._section(result)
+    one.rows = [row for row in one.rows if row.contender != "peer"]
+    assert _report._losses(one) == []
+
+
+def test_each_table_has_a_row_with_the_default_allocator():
+    """The first of this package, unless a case says which; the points of a line have none."""
+    contenders = {"peer": lambda: 0.0, "temporal cuda": None, "temporal cpu": lambda: 0.0, "temporal": lambda: 0.0}
+    assert case(contenders).default_allocator == ("temporal cpu",)
+    assert case(contenders, sweep=("steps", 1)).default_allocator == ()
+    assert case(contenders, default_allocator=()).default_allocator == ()
+    assert case({"peer": lambda: 0.0}).default_allocator == ()
+
+
+def test_what_was_set_is_told(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")
+    machine = describe()
+    assert machine["settings"]["OMP_NUM_THREADS"] == "3" and machine["settings"]["MALLOC_MMAP_MAX_"] == "0"
+    assert {"dcls", "soxr", "h5py"} <= set(machine["versions"])
+    assert ", MALLOC_MMAP_MAX_=0, " in _report._machine(GroupResult("fake", "", False, machine, []))
 
 
 def test_the_overhead_of_a_call_is_said_after_a_line_from_one_on(clock):

@@ -23,7 +23,13 @@ BYTES = {
 }
 
 
-@pytest.mark.parametrize("group", list_groups())
+# The others take most of a minute together: .ci/run calls `temporal bench --quick`, which checks all of them the same way.
+QUICKEST = ("lif", "neurons")
+
+
+@pytest.mark.parametrize(
+    "group", [pytest.param(name, marks=[] if name in QUICKEST else [pytest.mark.slow]) for name in list_groups()]
+)
 def test_every_contender_is_exact(group):
     """In this process; the peers that are not installed are the only rows without a time."""
     seen = set()
@@ -161,9 +167,10 @@ def test_truncated_gradients_have_a_truth_of_their_own():
 
 
 def test_small_calls_stand_beside_the_reference():
-    small = [
-        build() for build in lif.cases(quick=False) if build.keywords.get("line") != "long " and build.args[1] == 1
+    builders = [
+        build for build in lif.cases(quick=False) if build.keywords.get("line") != "long " and build.args[1] == 1
     ]
+    small = [build() for build in builders]
     assert [(case.name, case.sweep) for case in small] == [
         (f"small {kind}", ("steps T", at)) for kind in ("inference", "training") for at in (1, 2, 4, 8)
     ]

@@ -149,3 +149,10 @@ def test_the_stream_compiles():
         expected, other = layer.stream(chunk, other)
         torch.testing.assert_close(frames, expected, rtol=1e-5, atol=1e-6)
     assert np.isfinite(expected.abs().numpy()).all()
+
+
+def test_long_filters_by_convolution():
+    layer = CQT(22050, engine="conv")
+    wave = torch.rand(24000, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    whole = layer(wave)
+    assert (streamed(layer, wave.split(5000)) - whole).abs().max() <= TOLERANCE * whole.max()

@@ -343,3 +343,33 @@ def test_export_of_the_whole_has_a_fixed_length_and_says_so():
         torch.export.export(layer, (wave,), dynamic_shapes=({0: batch, 1: samples},))
     exported = torch.export.export(layer, (wave,), dynamic_shapes=({0: batch},)).module()
     torch.testing.assert_close(exported(wave[:2]), layer(wave[:2]), rtol=0, atol=1e-6)
+
+
+def test_nothing_learns_and_it_says_why():
+    InvertibleCQT(8000, trainable=())
+    for names in (("windows",), "windows"):
+        with pytest.raises(ValueError, match=r"trainable=.*nothing learns here, because the inverse.*use CQT\("):
+            InvertibleCQT(8000, trainable=names)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+@pytest.mark.parametrize("layout", ["matrix", "octaves"])
+def test_onnx_of_the_whole_with_any_batch(layout):
+    """At a length whose FFTs are of powers of two; onnxruntime's own of 12288 points, say, are off by 3e-4."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    layer = InvertibleCQT(8000, fmin=110.0, layout=layout, output="magnitude")
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.onnx.export(
+        layer, (torch.randn(2, 4096),), dynamo=True, verbose=False, dynamic_shapes=({0: batch},)
+    )
+    session = runtime.InferenceSession(program.model_proto.SerializeToString())
+    wave = torch.randn(3, 4096)
+    ours = session.run(None, {session.get_inputs()[0].name: wave.numpy()})
+    theirs = layer(wave)
+    theirs = [theirs] if layout == "matrix" else theirs
+    peak = max(float(part.abs().max()) for part in theirs)
+    # The octaves have FFTs of other sizes than powers of two.
+    for part, expected in zip(ours, theirs, strict=True):
+        assert np.abs(part - expected.numpy()).max() <= (1e-6 if layout == "matrix" else 5e-5) * peak

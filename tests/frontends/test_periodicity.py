@@ -100,3 +100,36 @@ def test_gradients():
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=f"CombinedFrequencyPeriodicity: .*{message}"):
         CombinedFrequencyPeriodicity(16000, **options)
+
+
+@pytest.mark.parametrize("name", ["window", "frequency_map", "periodicity_map"])
+def test_what_is_trained_starts_exact_learns_and_is_stored(name):
+    layer, plain = (
+        CombinedFrequencyPeriodicity(1000, **SMALL, trainable=(name,)),
+        CombinedFrequencyPeriodicity(1000, **SMALL),
+    )
+    wave = torch.randn(2, 200)
+    assert list(layer.state_dict()) == [name] == [found for found, _ in layer.named_parameters()]
+    before = layer(wave)
+    torch.testing.assert_close(before, plain(wave))
+    layer(torch.zeros(200)).sum().backward()  # silence
+    assert torch.isfinite(getattr(layer, name).grad).all()
+    (before.mean() / before.mean().detach()).backward()
+    torch.optim.SGD(layer.parameters(), 1e-3).step()
+    changed = layer(wave)
+    assert not torch.equal(changed, before)
+    fresh = CombinedFrequencyPeriodicity(1000, **SMALL, trainable=(name,))
+    fresh.load_state_dict(layer.state_dict())
+    assert torch.equal(fresh(wave), changed)
+
+
+def test_gradcheck_of_what_is_trained():
+    names = ("window", "frequency_map", "periodicity_map")
+    layer = CombinedFrequencyPeriodicity(1000, **SMALL, trainable=names).double()
+    wave = torch.randn(60, dtype=torch.float64)
+
+    def run(*values):
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (wave,))
+
+    values = [getattr(layer, name).detach().clone().requires_grad_() for name in names]
+    assert torch.autograd.gradcheck(run, values, fast_mode=True)

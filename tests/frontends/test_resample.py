@@ -215,3 +215,39 @@ def test_bad_input():
     _, state = resample.stream(torch.zeros(2, 5))
     with pytest.raises(ValueError, match="does not continue a stream"):
         resample.stream(torch.zeros(5), state)
+
+
+def test_filters_that_learn():
+    plain, resample = Resample(3, 2), Resample(3, 2, trainable=("filters",))
+    wave = torch.randn(2, 100)
+    assert list(resample.state_dict()) == ["filters"] == [name for name, _ in resample.named_parameters()]
+    assert torch.equal(resample(wave), plain(wave))
+    target = 0.5 * plain(wave)  # a quieter resampler
+    optimizer = torch.optim.SGD(resample.parameters(), 0.3)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        losses.append((resample(wave) - target).square().mean())
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.1 * losses[0]
+    fresh = Resample(3, 2, trainable=("filters",))
+    fresh.load_state_dict(resample.state_dict())
+    head, state = fresh.stream(wave[:, :57])
+    rest, state = fresh.stream(wave[:, 57:], state)
+    streamed = torch.cat((head, rest, fresh.flush(state)[0]), -1)
+    torch.testing.assert_close(streamed, resample(wave), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="Resample: trainable='filter' is unknown; did you mean 'filters'"):
+        Resample(3, 2, trainable=("filter",))
+
+
+def test_gradcheck_of_filters():
+    resample, wave = (
+        Resample(2, 1, quality="fast", trainable=("filters",)).double(),
+        torch.randn(60, dtype=torch.float64),
+    )
+
+    def run(filters):
+        return torch.func.functional_call(resample, {"filters": filters}, (wave,))
+
+    assert torch.autograd.gradcheck(run, resample.filters.detach().clone().requires_grad_(), fast_mode=True)

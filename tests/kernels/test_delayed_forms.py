@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from temporal.kernels import use
 from temporal.kernels.delayed import KERNELS, SMALLEST_SIGMA, delay_kernel, delayed_linear, operator, spread
-from temporal.kernels.delayed._form import form
+from temporal.kernels.delayed._form import form, form_on_gpu
 from temporal.kernels.delayed._live import TOLERANCE, shares, taps
 from temporal.kernels.delayed._product import product
 
@@ -158,6 +158,15 @@ def test_the_rule_follows_sigma_and_size():
     assert form(*training, 1, False) == "dense"  # never the frequency domain for whole delays
     assert form(1, 1, 256, 256, 1, 24, 1, True) == "taps"
     assert form(0, 64, 256, 256, 1, 24, 6, True) == form(100, 0, 256, 256, 1, 24, 6, True) == "dense"
+
+
+def test_the_rule_on_a_gpu():
+    """Few live taps by the kernel that loads each alone, more in the frequency domain; whole delays never there."""
+    training = (100, 64, 256, 256, 1, 24)
+    assert [form_on_gpu(*training, live) for live in (1, 3, 6, 25)] == ["taps", "taps", "frequency", "frequency"]
+    assert form_on_gpu(1, 1, 256, 256, 1, 24, 6) == form_on_gpu(1, 1, 256, 256, 1, 24, 1) == "taps"
+    assert form_on_gpu(1, 1, 256, 256, 1, 24, 25) == form_on_gpu(1, 1, 256, 256, 1, 1, 2) == "dense"
+    assert form_on_gpu(0, 64, 256, 256, 1, 24, 6) == "dense"
 
 
 def test_a_requested_backend_is_obeyed_or_refused():

@@ -13,7 +13,7 @@ property_test = settings(derandomize=True, deadline=None, max_examples=60)
 def cut(wave, window, hop, left, right):
     """The definition of ``frame``, for one signal."""
     padded = [0.0] * left + wave.tolist() + [0.0] * max(right, 0)
-    padded = padded[: len(padded) + min(right, 0)]
+    padded = padded[max(-left, 0) : len(padded) + min(right, 0)]
     n_fft = len(window)
     starts = range(0, len(padded) - n_fft + 1, hop)
     rows = [[w * x for w, x in zip(window.tolist(), padded[s : s + n_fft], strict=True)] for s in starts]
@@ -32,11 +32,12 @@ def added(frames, window, hop, left, samples):
 
 @property_test
 @given(
-    samples=st.integers(0, 60), n_fft=st.integers(1, 20), hop=st.integers(1, 25), left=st.integers(0, 20),
+    samples=st.integers(0, 60), n_fft=st.integers(1, 20), hop=st.integers(1, 25), left=st.integers(-5, 20),
     right=st.integers(-5, 30), dtype=st.sampled_from([torch.float32, torch.float64]),
 )  # fmt: skip
 def test_frames_are_cut_as_defined(samples, n_fft, hop, left, right, dtype):
-    right = max(right, -samples)
+    left = max(left, -samples)
+    right = max(right, -samples - min(left, 0))
     wave, window = torch.randn(samples, dtype=dtype), torch.randn(n_fft, dtype=dtype)
     result = frame(wave, window, hop, left=left, right=right)
     assert result.dtype == dtype and result.is_contiguous()
@@ -45,7 +46,7 @@ def test_frames_are_cut_as_defined(samples, n_fft, hop, left, right, dtype):
 
 @property_test
 @given(
-    count=st.integers(0, 9), n_fft=st.integers(1, 20), hop=st.integers(1, 25), left=st.integers(0, 20),
+    count=st.integers(0, 9), n_fft=st.integers(1, 20), hop=st.integers(1, 25), left=st.integers(-30, 20),
     samples=st.integers(0, 90), dtype=st.sampled_from([torch.float32, torch.float64]),
 )  # fmt: skip
 def test_frames_are_added_as_defined(count, n_fft, hop, left, samples, dtype):

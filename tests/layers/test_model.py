@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 import temporal
-from temporal.layers import LastStep, MaxOverTime, SumSoftmax
+from temporal.layers import LastStep, MaxOverTime, MeanOverTime, SumSoftmax
 
-READOUTS = [SumSoftmax, LastStep, MaxOverTime]
+READOUTS = [SumSoftmax, LastStep, MaxOverTime, MeanOverTime]
 
 
 class Frames(nn.Module):

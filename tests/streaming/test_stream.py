@@ -13,11 +13,11 @@ from torch import nn
 
 import temporal
 from temporal.frontends import Chain, Log, MelSpectrogram, Resample
-from temporal.layers import LastStep, MaxOverTime, SumSoftmax
+from temporal.layers import LastStep, MaxOverTime, MeanOverTime, SumSoftmax
 from temporal.streaming import Event, Stream
 
 SETTINGS = {"window": 0.5, "threshold": 0.4, "refractory": 0.2}
-READOUTS = [SumSoftmax, LastStep, MaxOverTime]
+READOUTS = [SumSoftmax, LastStep, MaxOverTime, MeanOverTime]
 thoroughly = settings(max_examples=25, deadline=None, derandomize=True)
 cuts_of_2403 = st.lists(st.one_of(st.integers(0, 2403), st.sampled_from([0, 1, 2, 8, 2402, 2403])), max_size=12).map(
     sorted

@@ -1,11 +1,15 @@
 """Small recordings that can be told apart in a second of training: three tones, or bands of spikes, two speakers."""
 
+import operator
 import os
 import signal
+import warnings
 
+import matplotlib.text
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from temporal.datasets import write_events
 from temporal.models import DelayedLIF, Mel
@@ -146,3 +150,58 @@ class StopAfter(Progress):
 def stop_after():
     """A progress that interrupts: stop_after(step)."""
     return StopAfter
+
+
+@pytest.fixture(scope="module")
+def quick_writing():
+    """Pictures that are not painted, files that the disk need not hold: nine tenths of the time of such a short run.
+
+    A process that is killed leaves to the system what it wrote; waiting for the disk is for a power cut
+    (tests/test_files.py).
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda opened: None)
+        texts = operator.methodcaller("findobj", matplotlib.text.Text)
+        patch.setattr(
+            "matplotlib.figure.Figure.savefig",
+            lambda figure, file, **_: file.write("\n".join(text.get_text() for text in texts(figure)).encode()),
+        )
+        yield
+
+
+def run_in_child(do, plan=None, limit=600):
+    """Run ``do()`` in a forked process with one thread; returns (its exit code, or minus the signal; what it said).
+
+    Forked, because a new process would spend seconds on importing torch; with one thread, because torch's others are not
+    there after a fork. ``plan`` is what TEMPORAL_FAILPOINT says. Past ``limit`` seconds it is ended by SIGALRM.
+    """
+    hears, says = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking a process with threads, from Python 3.12 on
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(hears)
+            signal.alarm(limit)
+            torch.set_num_threads(1)
+            if plan is not None:
+                os.environ["TEMPORAL_FAILPOINT"] = plan
+            do()
+            code = 0
+        except BaseException as error:
+            os.write(says, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(code)
+    os.close(says)
+    with open(hears, encoding="utf-8") as said:
+        text = said.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
+
+
+@pytest.fixture(scope="session")
+def in_child(trained):
+    """:func:`run_in_child`, in a process that has trained before: what that loads and compiles is there after a fork."""
+    if not hasattr(os, "fork"):
+        pytest.skip("a process is forked here, which this system cannot")
+    return run_in_child

@@ -31,10 +31,11 @@ def recipe_file(small, tmp_path):
 
 def test_train_evaluate_and_stream_agree(recipe_file, tones, tmp_path, capsys):
     out = tmp_path / "run"
-    assert run_command("train", recipe_file, "--out", out, "--device", "cpu", "--optimizer.lr", "0.03") == 0
+    changes = ("--optimizer.lr", "0.03", "--epochs", "2")
+    assert run_command("train", recipe_file, "--out", out, "--device", "cpu", *changes) == 0
     said = capsys.readouterr()
     assert said.out.startswith("accuracy: ") and said.out.endswith(" of 30)\n")
-    assert "epoch   8/8" in said.err and f"run folder: {out}" in said.err.replace("\n", "")
+    assert "epoch   2/2" in said.err and f"run folder: {out}" in said.err.replace("\n", "")
     assert "lr = 0.03" in (out / "recipe.toml").read_text()
 
     assert run_command("evaluate", out) == 0
@@ -47,6 +48,17 @@ def test_train_evaluate_and_stream_agree(recipe_file, tones, tmp_path, capsys):
         assert run_command("stream", out, "--input", tones / name) == 0
         last = capsys.readouterr().out.splitlines()[-1]
         assert last == f"file: {rows[name]['prediction']} {rows[name]['score']:.6f}"
+
+
+@pytest.mark.parametrize("kind", ["sound", "spikes"])
+def test_the_engines_of_a_run_agree(kind, request, capsys):
+    run = request.getfixturevalue({"sound": "trained", "spikes": "trained_on_spikes"}[kind])
+    main(["evaluate", str(getattr(run, "folder", run)), "--engines", "4", "--json"])
+    printed = capsys.readouterr()
+    engines = json.loads(printed.out)["engines"]
+    assert engines["recordings"] == 4 and "on events" in printed.err
+    assert engines["streamed"] < 1e-9 and engines["streamed_labels"] == 0
+    assert engines["event"] < 0.2  # float32: a spike on the threshold may flip
 
 
 def test_stream_gives_events_with_times(trained, tones, tmp_path, capsys):

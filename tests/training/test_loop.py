@@ -30,13 +30,19 @@ def test_a_run_learns_and_leaves_everything(trained, small):
     assert trained.result()["accuracy"] >= 0.9
     assert trained.result()["total"] == 30
     names = {path.name for path in trained.folder.iterdir()}
-    assert names == {
+    boards = {name for name in names if name.startswith("events.out.tfevents.")}
+    assert len(boards) == 1
+    assert names - boards == {
         "recipe.toml",
         "model.safetensors",
         "metrics.jsonl",
         "checkpoint.pt",
+        "previous_checkpoint.pt",
+        ".lock",
         "training_files.json",
         "result.json",
+        "health.jsonl",
+        "sessions.json",
         "learning_curve.png",
         "confusion_matrix.png",
         "raster.png",
@@ -113,6 +119,13 @@ def test_a_checkpoint_of_another_network_is_refused(trained, small, tmp_path):
     mixed.mkdir()
     small.to_toml(mixed / "recipe.toml")
     (mixed / "checkpoint.pt").write_bytes((tmp_path / "other" / "checkpoint.pt").read_bytes())
+    with pytest.raises(
+        ValueError, match=r"checkpoint.pt: a checkpoint of another recipe: .*hidden \(there 12, here 24\)"
+    ):
+        train(small, mixed, resume=True)
+    stored = torch.load(mixed / "checkpoint.pt", weights_only=True)
+    del stored["recipe"]  # as the first checkpoints were
+    torch.save(stored, mixed / "checkpoint.pt")
     with pytest.raises(ValueError, match=r"checkpoint.pt: does not fit the recipe"):
         train(small, mixed, resume=True)
 

@@ -122,3 +122,11 @@ def test_reading_a_recipe_loads_no_torch():
 def test_the_specified_front_end_is_what_it_says():
     front = Mel(sample_rate=8000, n_fft=256, win_length=200, hop_length=80, n_mels=32).build()
     assert front.hop_length == 80 and front[0].sample_rate == 8000
+
+
+def test_none_is_also_the_name_of_a_choice():
+    """`--network.delays none` names a control; `--data.path none` leaves a value out."""
+    changed = Recipe(name="x").override({"network.delays": "none", "network.tau_max": "none"})
+    assert changed.network.delays == "none" and changed.network.tau_max is None
+    with pytest.raises(ValueError, match="none is not allowed here"):
+        Recipe(name="x").override({"epochs": "none"})

@@ -145,7 +145,6 @@ def _mel(shape: Shape, quick: bool) -> Case:
         beside=["torchaudio"],
         check=partial(off, truth),
         floor=fft_floor(shape),
-        default_allocator=("temporal",) if shape is MUSIC else (),
     )
 
 

@@ -89,7 +89,7 @@ def _case(
         tolerance=TOLERANCE,
         bytes=unavoidable,
         floor=copy_floor(unavoidable, quick=quick),
-        default_allocator=(next(iter(ours)), SPIKINGJELLY) if default else (),
+        default_allocator=(next(iter(ours)), SPIKINGJELLY) if default else None,
         sweep=("steps T", steps) if line else None,
     )
 

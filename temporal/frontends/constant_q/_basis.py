@@ -29,7 +29,7 @@ def exact_basis(
     scale: bool,
     device: torch.device | None,
 ) -> Tensor:
-    """[2, bins of the octave, size]: real and imaginary parts, the filters as continuous curves at the octave's rate.
+    """[bins of the octave, 2, size]: real and imaginary parts, the filters as continuous curves at the octave's rate.
 
     The windows vanish at their ends with their slopes, so a sum at the lower rate is the sum at the full rate.
     """
@@ -43,7 +43,7 @@ def exact_basis(
         inside = (time >= first) & (time < first + samples)
         curve = torch.where(inside, _curve(window, (time - first) / samples), 0.0) if samples > 1 else inside.double()
         rows.append(_turn(curve * (_factor(length, scale) / size), bins.frequencies[k] / bins.sample_rate * time))
-    return torch.stack(rows, 1)
+    return torch.stack(rows)
 
 
 def librosa_basis(
@@ -56,7 +56,7 @@ def librosa_basis(
     sparsity: float,
     device: torch.device | None,
 ) -> Tensor:
-    """[2, bins of the octave, size]: filters made at the octave's rate, without the weakest bins of their spectra.
+    """[bins of the octave, 2, size]: filters made at the octave's rate, without the weakest bins of their spectra.
 
     `sparsity` is the share of the sum of magnitudes that is dropped, and all negative frequencies are.
     """
@@ -74,7 +74,7 @@ def librosa_basis(
         kernel = torch.fft.fft(_sparse(spectrum[: size // 2 + 1], sparsity), n=size) / size
         kernel = kernel * (_factor(bins.lengths[k], scale) / step)
         rows.append(torch.stack((kernel.real, kernel.imag)))
-    return torch.stack(rows, 1)
+    return torch.stack(rows)
 
 
 def _factor(length: float, scale: bool) -> float:

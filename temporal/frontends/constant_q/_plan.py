@@ -9,12 +9,13 @@ from ._bins import Bins
 __all__ = ["Decimator", "Octave", "delayed", "plan_exact", "plan_librosa", "plan_undecimated"]
 
 # A Hann filter's spectrum falls with the third power of the distance, counted in bins of a spectrum as long as the
-# filter. What lies beyond _STOP of them is lost with the higher part of the spectrum: 1e-5 of the peak on white noise.
-# With 40 and 60 it would be 6e-6 and take 10 % (CQT) to 30 % (VQT) longer.
-# Within _PASS of them the decimator leaves the signal alone.
-_PASS, _STOP = 30.0, 45.0
-_EDGE_DEVIATIONS = 4.5  # of the decimator's slope, to where it ends: 3e-6 is left there, of noise 1e-8 in all
-_PASS_DEVIATIONS = 2.5  # of the slope, to where it begins: a filter is down by 1e-5 there, and this takes 1 % of that
+# filter. The lower rate's Nyquist frequency lies _NYQUIST of them above each filter, or more. What lies beyond is lost, or
+# folded back from a few bins above to as many below, where the filters hear as little of it: 3e-6 of the peak on noise.
+# So the slope may lie across the Nyquist frequency. It begins _PASS above the filters.
+_PASS, _NYQUIST = 45.0, 55.0
+_PASS_DEVIATIONS = 4.0  # of the decimator's slope, from its centre to where it begins: it takes 3e-5 there
+_EDGE_DEVIATIONS = 4.5  # and to where it ends: 3e-6 is left there, of noise 1e-8 in all
+_MOST_KEPT = 0.8  # of the samples: above, the slope would end beyond the full rate's Nyquist frequency
 _SUPPORT = 0.75  # times 1 / deviation: beyond it the decimator's impulse response holds 1e-7
 # Costs measured on a CPU, in multiply-adds: a sample of an inverse FFT, and a sample copied into a window.
 _FFT_COST, _COPY_COST = 77, 18
@@ -33,6 +34,11 @@ class Decimator:
     kept: int  # and at the lower one
     centre: float  # cycles per sample of the full rate
     deviation: float
+
+    @property
+    def edge(self) -> int:
+        """Where the slope ends, in cycles of two hops. What lies between `kept` and here is folded back."""
+        return min(self.hop, math.ceil(2 * self.hop * (self.centre + _EDGE_DEVIATIONS * self.deviation)))
 
     @property
     def support(self) -> int:
@@ -116,14 +122,14 @@ def delayed(octaves: list[Octave], hop_length: int) -> list[Octave]:
 def _cheaper(bins: Bins, part: range, hop_length: int) -> Octave:
     """The octave at a lower rate, or at the full one where that costs less."""
     full = _octave(bins, part, hop_length, None)
-    nyquist = max(bins.reach(k, 2 * _STOP) for k in part)
-    kept = _convenient(hop_length, math.ceil(2 * nyquist / bins.sample_rate * hop_length))
-    if kept >= hop_length:
+    needed = max(bins.reach(k, 2 * _NYQUIST) for k in part)
+    kept = _convenient(hop_length, math.ceil(2 * needed / bins.sample_rate * hop_length))
+    if kept > _MOST_KEPT * hop_length:
         return full
     top = max(bins.reach(k, 2 * _PASS) for k in part) / bins.sample_rate
-    edge = kept / hop_length / 2
-    deviation = (edge - top) / (_EDGE_DEVIATIONS + _PASS_DEVIATIONS)
-    low = _octave(bins, part, hop_length, Decimator(hop_length, kept, edge - _EDGE_DEVIATIONS * deviation, deviation))
+    nyquist = kept / hop_length / 2
+    deviation = min((nyquist - top) / _PASS_DEVIATIONS, (0.5 - nyquist) / _EDGE_DEVIATIONS)
+    low = _octave(bins, part, hop_length, Decimator(hop_length, kept, nyquist, deviation))
     per_sample = 2 * len(part) + _COPY_COST
     return low if kept * _FFT_COST + low.size * per_sample < full.size * per_sample else full
 

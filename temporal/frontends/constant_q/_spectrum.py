@@ -20,7 +20,8 @@ __all__ = ["decimate", "good_size"]
 def decimate(padded: Tensor, hop: int, decimators: Sequence[Decimator]) -> tuple[Tensor, ...]:
     """[..., hops * hop] -> for each decimator [..., hops * kept], times the samples that one of them stands for.
 
-    The signal is taken as periodic: it must have as many zeros at its ends as the decimators' support.
+    The signal is taken as periodic: it must have as many zeros at its ends as the decimators' support. What a decimator
+    leaves beyond the lower Nyquist frequency is folded back, as by a filter in time.
     """
     if torch.compiler.is_compiling() or torch.compiler.is_exporting() or not padded.requires_grad:
         return _decimate(padded, hop, decimators)
@@ -49,9 +50,38 @@ def _decimate(padded: Tensor, hop: int, decimators: Sequence[Decimator]) -> tupl
     signals = []
     for decimator in decimators:
         length = hops * decimator.kept
-        low = take(spectrum, 0, length // 2 + 1)
-        signals.append(torch.fft.irfft(low * _response(decimator, hops, padded), length))
+        low = _lower if torch.compiler.is_exporting() else _low
+        signals.append(torch.fft.irfft(low(spectrum, decimator, hops, padded), length))
     return tuple(signals)
+
+
+def _low(spectrum: Tensor, decimator: Decimator, hops: int, like: Tensor) -> Tensor:
+    """The lower rate's spectrum: its bin k is also the complex conjugate of bin `length - k`."""
+    length, last = hops * decimator.kept, hops * decimator.edge // 2
+    low = spectrum[..., : last + 1] * _response(decimator, torch.arange(last + 1, device=like.device), hops, like)
+    if decimator.edge < decimator.kept:
+        return low
+    half = length // 2
+    low[..., length - last : half + 1] += low[..., length - half :].flip(-1).conj()
+    return low[..., : half + 1]
+
+
+def _lower(spectrum: Tensor, decimator: Decimator, hops: int, like: Tensor) -> Tensor:
+    """`_low` with all bins folded, those beyond the edge too, so that no size depends on another for an exporter."""
+    length, last = hops * decimator.kept, hops * decimator.hop // 2
+    bins = torch.arange(length // 2 + 1, device=like.device)
+    folded = length - bins
+    low = take(spectrum, 0, length // 2 + 1) * _response(decimator, bins, hops, like)
+    mirrored = spectrum.index_select(-1, folded.clamp_max(last)) * _response(decimator, folded, hops, like)
+    return low + mirrored.conj() if decimator.edge >= decimator.kept else low
+
+
+def _unfolded(spectrum: Tensor, length: int, last: int) -> Tensor:
+    """The bins 0 .. `last` of a signal of `length` samples, of which the FFT gave half."""
+    half = length // 2
+    if last <= half:
+        return spectrum[..., : last + 1]
+    return torch.cat((spectrum, spectrum[..., length - last : length - half].flip(-1).conj()), -1)
 
 
 class _Decimate(torch.autograd.Function):
@@ -76,19 +106,17 @@ class _Decimate(torch.autograd.Function):
             return like.new_zeros((*like.shape[:-1], length)), None, None
         parts = []
         for decimator, grad in zip(ctx.decimators, grads, strict=True):
-            spectrum = torch.fft.rfft(grad) * (_response(decimator, ctx.hops, grad) * (length / grad.shape[-1]))
-            if grad.shape[-1] % 2 == 0:  # its last bin stands for two of the longer spectrum
-                spectrum = torch.cat((spectrum[..., :-1], spectrum[..., -1:] / 2), -1)
-            parts.append(spectrum)
-        total = parts[0]
-        for part in parts[1:]:
-            shorter, longer = sorted((total, part), key=lambda s: s.shape[-1])
-            total = torch.cat((longer[..., : shorter.shape[-1]] + shorter, longer[..., shorter.shape[-1] :]), -1)
+            last = ctx.hops * decimator.edge // 2
+            response = _response(decimator, torch.arange(last + 1, device=grad.device), ctx.hops, grad)
+            spectrum = _unfolded(torch.fft.rfft(grad), grad.shape[-1], last)
+            parts.append(spectrum * (response * (length / grad.shape[-1])))
+        total, *shorter = sorted(parts, key=lambda part: part.shape[-1], reverse=True)
+        for part in shorter:
+            total[..., : part.shape[-1]] += part
         return torch.fft.irfft(total, length), None, None
 
 
-def _response(decimator: Decimator, hops: int, like: Tensor) -> Tensor:
-    """The low pass at the bins of the long FFT that the lower rate keeps."""
-    bins = torch.arange(hops * decimator.kept // 2 + 1, dtype=like.dtype, device=like.device)
-    frequency = bins / (hops * decimator.hop)
+def _response(decimator: Decimator, bins: Tensor, hops: int, like: Tensor) -> Tensor:
+    """The low pass at bins of the long FFT."""
+    frequency = bins.to(like.dtype) / (hops * decimator.hop)
     return 0.5 * torch.erfc((frequency - decimator.centre) / (decimator.deviation * math.sqrt(2)))

@@ -15,7 +15,7 @@ from .._stage import FrontEnd
 from ._basis import exact_basis, librosa_basis
 from ._bins import Bins, check_below_nyquist, noise_bandwidth
 from ._plan import Decimator, Octave, delayed, plan_exact, plan_librosa, plan_undecimated
-from ._product import convolve, correlate, product, reflect
+from ._product import Part, convolve, correlate, product, reflect
 from ._spectrum import decimate, good_size
 from ._stream import ConstantQState, advance, begin, filled, filtered, low_pass, reaches
 
@@ -145,7 +145,9 @@ class ConstantQ(DerivedConstants, FrontEnd):
         with full_precision(wave):
             signals = self._decimated(wave)
             frames = self._count(wave.shape[-1])
-            return self._finish([self._respond(index, signal, frames) for index, signal in enumerate(signals)])
+            if self.engine == "conv":
+                return self._finish(self._convolved(signals, frames))
+            return self._finish(self._correlated(signals, frames))
 
     @property
     def stream_obstacle(self) -> str | None:
@@ -214,11 +216,14 @@ class ConstantQ(DerivedConstants, FrontEnd):
                 windows, now = advance(octave, weights, before, chunk, due, end)
                 parts.append(self._product(index, windows))
                 after.append(now)
-            return self._finish(parts), ConstantQState(tuple(after), state.edge, read, state.given + due)
+            return self._finish(torch.cat(parts[::-1], -1)), ConstantQState(
+                tuple(after), state.edge, read, state.given + due
+            )
 
     def _nothing(self, chunk: Tensor) -> Tensor:
         windows = [chunk.new_zeros((*chunk.shape[:-1], 0, octave.size)) for octave in self._octaves]
-        return self._finish([self._product(index, empty) for index, empty in enumerate(windows)])
+        parts = [self._product(index, empty) for index, empty in enumerate(windows)]
+        return self._finish(torch.cat(parts[::-1], -1))
 
     def _check_length(self, samples: int) -> None:
         if self.pad_mode == "reflect" and not self._cuts and samples <= self._reach:
@@ -298,17 +303,27 @@ class ConstantQ(DerivedConstants, FrontEnd):
             return signal, 0
         return reflect(type(self).__name__, signal, octave.left, octave.size - octave.left), octave.left
 
-    def _respond(self, index: int, signal: tuple[Tensor, int], frames: int) -> Tensor:
-        """[..., frames, 2 * bins of the octave]."""
-        octave, (samples, first) = self._octaves[index], signal
-        basis = self._basis(index, samples.dtype)
-        start = first - octave.reach_left
-        if self.engine == "conv":
-            return convolve(samples, basis, start, octave.hop, frames)
-        return correlate(samples, basis, start, octave.hop, frames)
+    def _correlated(self, signals: list[tuple[Tensor, int]], frames: int) -> Tensor:
+        """[..., frames, 2 * n_bins], the lowest bin first, real and imaginary part of each side by side."""
+        different: list[Tensor] = []
+        parts, bases = [], []
+        for index in reversed(range(len(signals))):
+            octave, (samples, first) = self._octaves[index], signals[index]
+            if not (different and different[-1] is samples):  # octaves at the full rate follow each other
+                different.append(samples)
+            parts.append(Part(len(different) - 1, first - octave.reach_left, octave.hop))
+            bases.append(self._basis(index, samples.dtype))
+        return correlate(different, bases, parts, frames)
+
+    def _convolved(self, signals: list[tuple[Tensor, int]], frames: int) -> Tensor:
+        parts = [
+            convolve(samples, self._basis(index, samples.dtype), first - octave.reach_left, octave.hop, frames)
+            for index, (octave, (samples, first)) in enumerate(zip(self._octaves, signals, strict=True))
+        ]
+        return torch.cat(parts[::-1], -1)
 
     def _basis(self, index: int, dtype: torch.dtype) -> Tensor:
-        """[2 * bins of the octave, size]."""
+        """[2 * bins of the octave, size], real and imaginary part of each side by side."""
         name = f"basis_{index}"
         basis = getattr(self, name).to(dtype) if "basis" in self.trainable else self._constant(name, dtype)
         return basis.flatten(0, 1)
@@ -316,17 +331,20 @@ class ConstantQ(DerivedConstants, FrontEnd):
     def _product(self, index: int, windows: Tensor) -> Tensor:
         return product(windows, self._basis(index, windows.dtype))
 
-    def _finish(self, parts: list[Tensor]) -> Tensor:
-        """Real and imaginary parts of the octaves, from the top, -> [..., n_bins, frames]."""
-        pairs = [part.unflatten(-1, (2, -1)) for part in reversed(parts)]
-        real_part = torch.cat([pair[..., 0, :] for pair in pairs], -1)
-        imaginary = torch.cat([pair[..., 1, :] for pair in pairs], -1)
+    def _finish(self, values: Tensor) -> Tensor:
+        """[..., frames, 2 * n_bins] -> [..., n_bins, frames]."""
+        pairs = values.unflatten(-1, (-1, 2))
         if self.output == "power":
-            return (real_part.square() + imaginary.square()).transpose(-1, -2)
-        values = torch.complex(real_part, imaginary).transpose(-1, -2)
-        if self.output == "complex":
-            return values
-        return values.angle() if self.output == "phase" else values.abs()
+            return pairs.square().sum(-1).transpose(-1, -2)
+        if torch.compiler.is_exporting():
+            numbers = torch.complex(pairs[..., 0], pairs[..., 1])
+        else:
+            numbers = torch.view_as_complex(pairs)
+        if self.output == "magnitude":
+            numbers = numbers.abs()
+        elif self.output == "phase":
+            numbers = numbers.angle()
+        return numbers.transpose(-1, -2)
 
 
 def _choose_engine(owner: str, engine: str, mode: str, window: str) -> str:

@@ -39,9 +39,9 @@ class CQT(ConstantQ):
         mode: "exact" is the sum above. "librosa" has librosa's own approximations: its octaves each at half the rate of
             the one above, without negative frequencies and the weakest `sparsity` of the spectrum, and as long as its.
         trainable: names of what learns: ("basis",) makes the octaves' filters parameters `basis_0` (the highest
-            octave), ..., each [2, bins, samples], real and imaginary parts. Otherwise they are rebuilt, not stored.
-        engine: "fft" computes low octaves at lower rates, within 2e-5 of the peak of "conv", a 1-D convolution with
-            each filter at the full rate (measured: 1.5e-5 on noise, 7e-6 on chirps; 8e-5 for a lone click between two
+            octave), ..., each [bins, 2, samples], real and imaginary parts. Otherwise they are rebuilt, not stored.
+        engine: "fft" computes low octaves at lower rates, within 1e-5 of the peak of "conv", a 1-D convolution with
+            each filter at the full rate (measured: 7e-6 on noise, 3e-6 on chirps; 4e-5 for a lone click between two
             frames, whose peak is small); "auto" is "fft" where the window allows it. Trained filters belong to their
             engine.
         latency: "aligned": all bins of a frame have the frame's time. "per_octave": each octave is late by as many whole

@@ -3,6 +3,7 @@
 import math
 import operator
 import warnings
+from collections.abc import Collection
 from typing import Any, Literal
 
 import torch
@@ -54,6 +55,8 @@ class InvertibleCQT(FrontEnd):
         output: "complex" (what `inverse` reads), "magnitude", "power" or "phase".
         slice_length: samples of a slice, a multiple of `4 * hop_length`; None transforms the whole signal at once.
         transition: samples of the slices' cross-fade, even, up to `slice_length // 2`; `slice_length // 8` by default.
+        trainable: () only: the inverse is exact because the filters follow from the arguments, and their duals from them, at
+            every length anew. A name is an error that says so; filters that learn are those of `CQT`.
     Shape:
         wave: [..., samples], any leading dimensions.  Returns [..., bins, frames], `.frames(samples)` frames, frame t at
         sample `t * hop_length`; in the layout "octaves" a list of these, `.sizes(samples)`.
@@ -95,8 +98,10 @@ class InvertibleCQT(FrontEnd):
         output: Literal["complex", "magnitude", "power", "phase"] = "complex",
         slice_length: int | None = None,
         transition: int | None = None,
+        trainable: Collection[str] = (),
     ) -> None:
         super().__init__()
+        _check_nothing_learns(trainable)
         rate = real(_OWNER, "sample_rate", sample_rate, above=0, unit="Hz")
         self.sample_rate = int(rate) if rate.is_integer() else rate
         self.fmin, self.fmax = _check_range(self.sample_rate, fmin, fmax)
@@ -393,6 +398,14 @@ class InvertibleCQT(FrontEnd):
 
 
 _pad = torch.nn.functional.pad
+
+
+def _check_nothing_learns(trainable: Collection[str]) -> None:
+    if isinstance(trainable, str) or len(trainable):
+        raise ValueError(
+            f"{_OWNER}: trainable={trainable!r}: nothing learns here, because the inverse is exact only for the filters and "
+            "duals that follow from the arguments, at every length anew; use CQT(..., trainable=('basis',))"
+        )
 
 
 def _on_rows(wave: Tensor, transform: Any) -> list[Tensor]:

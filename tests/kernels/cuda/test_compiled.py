@@ -240,9 +240,81 @@ def test_convolutions_use_no_local_memory_and_wide_accesses(architecture):
         assert not code.narrow() - {"LDG.E.64", "STG.E.64"}, (name, code)
 
 
+def check_dense(name, launch, architecture):
+    """Signals in 128 bits, on their way to tensor cores; only a bias is read in less."""
+    code = machine_code(launch.compile(architecture))
+    assert code.spills == 0 and code.local_bytes == 0, (name, code)
+    copied = [access for access in code.accesses if access.startswith("LDGSTS")]
+    assert copied and all(access.endswith(".128") for access in copied), (name, code)
+    assert code.narrow() <= {"LDG.E", "LDG.E.64"} and (not code.narrow() or "forward" in name), (name, code)
+    assert code.registers <= 255 and code.shared_bytes <= 163 << 10, (name, code)  # of an A100's multiprocessor
+
+
+def test_dense_convolutions_use_no_local_memory_and_wide_accesses():
+    name, launch, _ = next(kernels.dense_cases())
+    check_dense(name, launch, 90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", kernels.ARCHITECTURES)
+def test_all_dense_convolutions(architecture):
+    for name, launch, _ in kernels.dense_cases():
+        check_dense(name, launch, architecture)
+
+
+def test_three_products_where_torch_allows_no_tf32(monkeypatch):
+    from temporal.kernels.dilated import cuda
+
+    x, weight = torch.empty(64, 2, 32, device="meta"), torch.empty(32, 32, 3, device="meta")
+
+    def precision(x):
+        return cuda.plan_dense(x, weight.to(x.dtype), None, None, 1, "none", False)[2].constants["PRECISION"]
+
+    assert (precision(x), precision(x.bfloat16())) == ("tf32", "tf32")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    assert (precision(x), precision(x.bfloat16())) == ("tf32x3", "tf32")
+
+
 @same_compiler
 def test_the_committed_lines_about_convolutions():
     assert "\n".join(kernels.dilated_table()) in TABLE
+
+
+def check_delays(case, architecture):
+    """Signals in 128 bits; only a synapse's place, its weights and its sums in 32."""
+    code = machine_code(case.launch.compile(architecture))
+    assert code.spills == 0 and code.local_bytes == 0, case.name
+    assert {access.split(".")[0] for access in code.accesses} == {"LDG", "STG"}
+    assert code.registers <= 168, (case.name, code)  # 12 warps and more a multiprocessor hide the way to memory
+    allowed = {"LDG.E"} if "synapses" in case.name else set()
+    allowed |= {"STG.E"} if "for taps" in case.name else set()
+    assert code.narrow() <= allowed and code.accesses["LDG.E.128"] >= 8, (case.name, code)
+
+
+def test_delays_use_no_local_memory_and_wide_accesses():
+    for case in kernels.delayed_cases(counts=(6,)):
+        check_delays(case, 90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", kernels.ARCHITECTURES)
+def test_delays_of_any_number_of_taps(architecture):
+    """25 taps, of a wide sigma, are groups of 7."""
+    for case in kernels.delayed_cases(counts=(1, 2, 3, 4, 6, 25)):
+        check_delays(case, architecture)
+
+
+@same_compiler
+def test_the_committed_lines_about_delays():
+    case = next(case for case in kernels.delayed_cases(counts=(6,)) if case.name.startswith("shift, forward"))
+    codes = [machine_code(case.launch.compile(architecture)) for architecture in kernels.ARCHITECTURES]
+    registers = "/".join(str(code.registers) for code in codes)
+    assert f"| {case.name} | {registers} | 0/0/0 |" in TABLE
+    assert [c.name for c in kernels.delayed_cases()] == [
+        line.split(" | ")[0].removeprefix("| ")
+        for line in TABLE.splitlines()
+        if line.startswith(("| synapses,", "| shift,"))
+    ]
 
 
 ONE_COMPILATION = """

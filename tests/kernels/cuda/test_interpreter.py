@@ -22,6 +22,7 @@ def run(*arguments: str) -> None:
         str(HERE / "interpreted.py"),
         str(HERE / "interpreted_bands.py"),
         str(HERE / "interpreted_dilated.py"),
+        str(HERE / "interpreted_delayed.py"),
         "-q",
         "--no-header",
         "--tb=short",

@@ -1,0 +1,262 @@
+"""What a trained network does with recordings, in the form in which it is deployed."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from temporal.analysis import Activity, measure_activity, raster, record_spikes
+from temporal.layers import Model
+from temporal.models import deploy
+from temporal.streaming import Runner, Stream
+
+from ..data import AnyData, gather, open_part, seconds_per_step
+from ..evaluation import Result
+from ..recipe import Recipe
+
+__all__ = ["Agreement", "Measured", "measure"]
+
+_MEASURED = 128  # recordings, from all over the part
+_COMPARED = 8
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the ways to run a network are apart.
+
+    Args:
+        way: "streamed" or "event-driven".
+        difference: the largest between its logits and those of the whole recording at once.
+        same: in how many recordings the decision is the same.
+        recordings: how many were compared.
+        fault: why it could not be run; "" otherwise.
+    """
+
+    way: str
+    difference: float = 0.0
+    same: int = 0
+    recordings: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network on recordings.
+
+    Args:
+        part: which recordings: "test", "held-out" or "training".
+        total: how many there are in it.
+        activity: of the network, summed over some of them.
+        seconds_per_step: of the network.
+        rasters: (title, figure) of the chosen recordings.
+        agreements: of the ways to run it.
+        messages: what a reader should know.
+    """
+
+    part: str
+    total: int
+    activity: Activity
+    seconds_per_step: float
+    rasters: list[tuple[str, Any]]
+    agreements: list[Agreement]
+    messages: list[str]
+
+
+@torch.inference_mode()
+def measure(
+    recipe: Recipe,
+    model: Model,
+    result: Result | None,
+    *,
+    data: str | os.PathLike | None = None,
+    recordings: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Measured:
+    """Measure a trained model on its run's recordings.
+
+    Args:
+        recipe: of the run.
+        model: of the run.
+        result: of the run; without one the test part is left alone, and recordings held out from training are taken.
+        data: where the recordings are now, if they have moved.
+        recordings: names of those to show; else the surest, the least sure, and the surest mistake.
+        progress: called with (recordings done, recordings in all).
+    Raises:
+        FileNotFoundError, ValueError: no recordings there, or none of a wanted name.
+    """
+    if data is not None:
+        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, path=os.fspath(data)))
+    part, dataset = _open(recipe, model, "test" if result is not None else "held-out")
+    deployed = deploy(model).cpu()
+    chosen, messages = _chosen(dataset, result, recordings)
+    activity = _activity(deployed, dataset, progress)
+    step = seconds_per_step(model, dataset)
+    rasters = [_raster(deployed, dataset, row, title, step) for row, title in chosen]
+    agreements = _agreements(deployed, dataset, step)
+    return Measured(part, len(dataset), activity, step, rasters, agreements, messages)
+
+
+def _open(recipe: Recipe, model: Model, part: str) -> tuple[str, AnyData]:
+    names = {"test": "test", "held-out": "validation", "training": "train"}
+    if part == "held-out":
+        try:
+            dataset = open_part(recipe, names[part], labels=model.labels)
+            if len(dataset):
+                return part, dataset
+        except ValueError:  # nothing is held out
+            pass
+        part = "training"
+    dataset = open_part(recipe, names[part], labels=model.labels)
+    if not len(dataset):
+        raise ValueError(f"{dataset.root}: no {part} recordings")
+    return part, dataset
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """So many rows from all over a data set."""
+    count = min(count, total)
+    return sorted({round(k * (total - 1) / max(1, count - 1)) for k in range(count)})
+
+
+def _steps(model: Model, dataset: AnyData, rows: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    """What the network is given, the tail included."""
+    signal, lengths = gather(dataset, rows)[:2]
+    x, steps = model.steps(signal.double(), lengths)
+    x = torch.cat([x, x.new_zeros(model.tail, *x.shape[1:])])
+    return x, None if steps is None else steps + model.tail
+
+
+def _activity(model: Model, dataset: AnyData, progress: Callable[[int, int], None] | None) -> Activity:
+    rows = _spread(len(dataset), _MEASURED)
+    parts = []
+    for start in range(0, len(rows), _BATCH):
+        parts.append(measure_activity(model.network, *_steps(model, dataset, rows[start : start + _BATCH])))
+        if progress is not None:
+            progress(min(start + _BATCH, len(rows)), len(rows))
+    return sum(parts[1:], start=parts[0])
+
+
+def _chosen(dataset: AnyData, result: Result | None, wanted: Sequence[str]) -> tuple[list[tuple[int, str]], list[str]]:
+    """(row, title) of the recordings to show."""
+    place = {key: row for row, key in enumerate(dataset.keys)}
+    if result is None:
+        rows = [_row_of(dataset, name) for name in wanted] or _spread(len(dataset), 2)
+        return [(row, f"{dataset.keys[row]}: {dataset.labels[dataset.targets[row]]}") for row in rows], []
+    there = [number for number, key in enumerate(result.keys) if key in place]
+    messages = []
+    if len(there) < result.total:
+        lost = result.total - len(there)
+        messages.append(f"{lost} of the {result.total} recordings that were tested on are not where they were.")
+    numbers = {key: number for number, key in enumerate(result.keys)}
+    if wanted:
+        rows = [_row_of(dataset, name) for name in wanted]
+        return [(row, _title(result, numbers.get(dataset.keys[row]), dataset.keys[row])) for row in rows], messages
+    right = [number for number in there if result.targets[number] == result.predictions[number]]
+    wrong = [number for number in there if result.targets[number] != result.predictions[number]]
+    by_score = result.scores.__getitem__
+    picks = {}
+    if right:
+        picks[max(right, key=by_score)] = "the surest"
+        picks.setdefault(min(right, key=by_score), "right, and the least sure")
+    if wrong:
+        picks[max(wrong, key=by_score)] = "the surest mistake"
+    return [
+        (place[result.keys[number]], f"{_title(result, number, result.keys[number])}: {why}")
+        for number, why in picks.items()
+    ], messages
+
+
+def _title(result: Result, number: int | None, key: str) -> str:
+    if number is None:
+        return key
+    said, true = result.labels[result.predictions[number]], result.labels[result.targets[number]]
+    sure = f"{100 * result.scores[number]:.0f} %"
+    return f"{key}: {true} ({sure})" if said == true else f"{key}: {true}, taken for {said} ({sure})"
+
+
+def _row_of(dataset: AnyData, name: str) -> int:
+    """The recording of a name, which may lack its folders or its ending."""
+    fitting = [
+        row
+        for row, key in enumerate(dataset.keys)
+        if name == key or key.endswith(f"/{name}") or key.rpartition("/")[2].rpartition(".")[0] == name
+    ]
+    if len(fitting) != 1:
+        near = difflib.get_close_matches(name, dataset.keys, n=3, cutoff=0.3) or dataset.keys[:3]
+        what = f"{len(fitting)} recordings are" if fitting else "no recording is"
+        raise ValueError(f"report: {what} called {name!r}; there are, for example, {', '.join(near)}")
+    return fitting[0]
+
+
+def _raster(model: Model, dataset: AnyData, row: int, title: str, step: float) -> tuple[str, Any]:
+    x, _ = _steps(model, dataset, [row])
+    output, _ = model.network(x)
+    frequencies = _frequencies(model, x.shape[2])
+    figure = raster(
+        record_spikes(model.network, x),
+        features=x[:, 0].flatten(1).T,
+        readout=output[:, 0],
+        labels=model.labels,
+        seconds_per_step=step,
+        title=title,
+        frequencies=frequencies,
+        source="front end" if model.frontend is not None else "input spikes",
+    )
+    return title, figure
+
+
+def _frequencies(model: Model, bins: int) -> list[float] | None:
+    """Of the bins, in Hz, where a part of the front end knows them."""
+    for part in () if model.frontend is None else model.frontend.modules():
+        try:
+            known = getattr(part, "frequencies", None)
+        except ValueError:  # a part that was given no sample rate
+            continue
+        if isinstance(known, Tensor) and known.shape == (bins,):
+            return known.tolist()
+    return None
+
+
+def _agreements(model: Model, dataset: AnyData, step: float) -> list[Agreement]:
+    """The same recordings whole, in chunks, and spike by spike."""
+    rows = _spread(len(dataset), _COMPARED)
+    signals = [gather(dataset, [row])[:2] for row in rows]
+    whole = [model(signal.double(), lengths)[0] for signal, lengths in signals]
+
+    def streamed(row: int, signal: Tensor) -> Tensor:
+        own = model.frontend is not None
+        stream = Stream(model, sample_rate=None if own else 1 / step)
+        wave = signal[0] if own else signal[:, 0]
+        for chunk in wave.double().split(max(1, round(0.02 * (model.sample_rate or 0))) if own else 7):
+            stream.push(chunk)
+        stream.finish()
+        if stream.whole is None:
+            raise ValueError("nothing came out of the stream")
+        return stream.whole
+
+    def by_events(row: int, signal: Tensor) -> Tensor:
+        runner = Runner(model.network, engine="event", readout=model.readout)
+        runner.run(_steps(model, dataset, [row])[0].float())
+        if runner.logits is None:
+            raise ValueError("nothing came out of the event engine")
+        return runner.logits[0].double()
+
+    found = []
+    for way, run in (("streamed, in chunks", streamed), ("event-driven, in float32", by_events)):
+        try:
+            pairs = [(a, run(row, s[0])) for a, row, s in zip(whole, rows, signals, strict=True)]
+        except (TypeError, ValueError) as error:
+            found.append(Agreement(way, fault=str(error)))
+            continue
+        worst = max(float((a - b).abs().max()) for a, b in pairs)
+        same = sum(int(a.argmax()) == int(b.argmax()) for a, b in pairs)
+        found.append(Agreement(way, worst, same, len(pairs)))
+    return found

@@ -1,0 +1,70 @@
+"""Whole, stream and events say the same; and where one of them errs, it is seen."""
+
+import pytest
+import torch
+
+import temporal
+from temporal.delays import DelayedLinear
+from temporal.layers import LastStep, Model, SumSoftmax
+from temporal.models import GRU, DelayedLIF, Mel, ModelSpec
+from temporal.neurons import LI, LIF
+from temporal.streaming import Stream, compare_engines
+
+
+def spiking_model(frontend=True):
+    torch.manual_seed(0)
+    network = DelayedLIF(hidden=12, layers=2, max_delay=6)
+    spec = ModelSpec(
+        frontend=Mel(n_mels=8) if frontend else None, network=network, labels=("a", "b", "c"), inputs=8, tail=6
+    )
+    model = spec.build()
+    if frontend:
+        model.frontend[-1].fit([(torch.randn(2, 8, 50), torch.tensor([50, 50]))])
+    for layer in model.network:
+        if isinstance(layer, temporal.BatchNorm):
+            layer.weight.data.fill_(2.0)  # so that they fire
+    return model
+
+
+def test_three_ways_agree():
+    waves = [0.1 * torch.randn(n) for n in (4000, 1601, 9000)]
+    agreement = compare_engines(spiking_model(), waves, chunk=331)
+    assert agreement.recordings == 3 and agreement.why == ""
+    assert agreement.streamed < 1e-9 and agreement.streamed_labels == 0
+    assert agreement.event < 0.05 and agreement.event_labels == 0
+    assert "3 recordings" in str(agreement) and agreement.to_dict()["recordings"] == 3
+
+
+def test_without_a_front_end():
+    steps = [(torch.rand(40, 8) < 0.3).float() for _ in range(4)]
+    agreement = compare_engines(spiking_model(frontend=False), steps, chunk=7, steps_per_second=100.0)
+    assert agreement.streamed < 1e-9 and agreement.event < 0.05
+
+
+def test_a_network_without_events_says_so():
+    model = ModelSpec(frontend=None, network=GRU(hidden=6, layers=1), labels=("a", "b"), inputs=4).build()
+    agreement = compare_engines(model, [torch.rand(20, 4)], steps_per_second=100.0)
+    assert agreement.event is None and "GRU" in agreement.why and "no event engine" in str(agreement)
+
+
+def test_a_stream_that_errs_is_seen(monkeypatch):
+    """A stream that loses the state between its chunks."""
+    push = Stream.push
+
+    def forgetful(self, chunk):
+        self._run._network = None
+        return push(self, chunk)
+
+    torch.manual_seed(1)
+    layers = [DelayedLinear(4, 8, 6).round_(), LIF(2.0), DelayedLinear(8, 2, 6).round_(), LI(4.0)]
+    model = Model(None, temporal.Sequential(*layers), LastStep(), labels=["a", "b"])
+    steps = [(torch.rand(60, 4) < 0.4).float() for _ in range(3)]
+    assert compare_engines(model, steps, chunk=9, steps_per_second=100.0).streamed < 1e-9
+    monkeypatch.setattr(Stream, "push", forgetful)
+    assert compare_engines(model, steps, chunk=9, steps_per_second=100.0).streamed > 1e-4
+
+
+def test_nothing_to_run():
+    model = Model(None, temporal.Sequential(torch.nn.Linear(2, 2)), SumSoftmax(), labels=["a", "b"])
+    with pytest.raises(ValueError, match="no recording to run"):
+        compare_engines(model, [], steps_per_second=100.0)
