@@ -203,7 +203,7 @@ class _Work:
             size = math.prod(shape)
             kept = self._kept.get(name)
             if kept is None or kept.numel() < size:
-                kept = self._kept[name] = torch.empty(size, dtype=like.dtype, device=like.device)
+                kept = self._kept[name] = like.new_empty(size)
             return kept[:size].view(shape)
 
         return lend

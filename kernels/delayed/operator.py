@@ -173,8 +173,9 @@ _BACKENDS = Backends(
 
 def _keep(ctx, inputs, output):
     history = inputs[0]
-    # Not where a compiler traces, whose tensors have no numbers: what is kept depends on them.
-    real = type(history) is Tensor and not torch.compiler.is_compiling()
+    # Not where a compiler or a mode looks on, whose tensors may have no numbers: what is kept depends on them.
+    watched = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack()
+    real = type(history) is Tensor and not watched
     if real and history.device.type == "cpu" and history.dtype == torch.float32:
         from ._kept import packed  # numba, when used
 
