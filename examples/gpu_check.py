@@ -5,13 +5,15 @@
 
 Checked: the same spikes, membranes and gradients as the reference; nothing waits for the GPU in secret; forward and
 backward can be captured in a CUDA graph; bytes a second, beside a plain copy and beside SpikingJelly where it is installed;
-spectrograms as on the CPU, and for which lengths FFTs are faster than convolutions; causal convolutions beside cuDNN's.
+spectrograms as on the CPU, and for which lengths FFTs are faster than convolutions; causal convolutions beside cuDNN's;
+delays beside dcls, where it is installed, and beside cuDNN's convolution with the kernels made beforehand.
 
 Exit status: 0 all is well, 1 a check failed, 2 wrong arguments, 3 there is no CUDA GPU here.
 """
 
 import argparse
 import contextlib
+import copy
 import functools
 import inspect
 import itertools
@@ -23,12 +25,16 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
+import torch.nn.functional as F
 
+from temporal.delays import DelayedLinear
 from temporal.frontends import STFT, MelSpectrogram
 from temporal.kernels import use
 from temporal.kernels.bands import bands, spans
+from temporal.kernels.delayed import operator as delayed
 from temporal.kernels.dilated import causal_conv
 from temporal.neurons import LIF
 from temporal.neurons.functional import adlif, alif, cuba_lif, li, lif
@@ -371,34 +377,116 @@ def engines(check: Check) -> None:
 
 
 def convolutions(check: Check) -> None:
-    """Depthwise causal convolutions: the reference's numbers and gradients, no hidden wait; their time beside cuDNN's."""
-    channels, steps, batch = 256, 1024 if check.on_gpu else 30, 16 if check.on_gpu else 2
-    for (taps, dilation), dtype in itertools.product(((3, 8), (31, 1)), TOLERANCE):
-        generator = torch.Generator().manual_seed(0)
-        shapes = ((steps, batch, channels), (channels, 1, taps), (channels,))
-        x, weight, bias = (torch.randn(shape, generator=generator).to(check.device, dtype) for shape in shapes)
-        given = (x.requires_grad_(), (weight / taps**0.5).requires_grad_(), bias.requires_grad_())
+    """Causal convolutions: the reference's numbers and gradients, no hidden wait; their time beside cuDNN's.
 
-        def call(backend, given=given, dilation=dilation):
+    Dense ones of float32 are compared without TF32, and timed with and without it.
+    """
+    channels, steps, batch = 256, 1024 if check.on_gpu else 30, 16 if check.on_gpu else 2
+    kinds = ((3, 8, channels), (31, 1, channels), (3, 8, 1), (9, 1, 1))
+    for (taps, dilation, groups), dtype in itertools.product(kinds, TOLERANCE):
+        generator = torch.Generator().manual_seed(0)
+        shapes = ((steps, batch, channels), (channels, channels // groups, taps), (channels,))
+        x, weight, bias = (torch.randn(shape, generator=generator).to(check.device, dtype) for shape in shapes)
+        weight = weight / (weight.shape[1] * taps) ** 0.5
+        given = (x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_())
+
+        def call(backend, given=given, dilation=dilation, groups=groups):
             with use(backend):
-                y = causal_conv(*given, dilation=dilation, groups=channels, activation="silu")
+                y = causal_conv(*given, dilation=dilation, groups=groups, activation="silu")
                 return y.detach(), *torch.autograd.grad(y, given, y.detach())
 
-        name = f"{taps} taps, dilation {dilation}, {str(dtype).removeprefix('torch.')}"
+        kind = "dense" if groups == 1 else "depthwise"
+        name = f"{kind}, {taps} taps, dilation {dilation}, {str(dtype).removeprefix('torch.')}"
         with check.trial("conv", f"{name}, no wait"):
             call(check.backend)
             with no_wait(check):
                 call(check.backend)
         with use("reference"):
             double = tuple(t.detach().double().requires_grad_() for t in given)
-            y = causal_conv(*double, dilation=dilation, groups=channels, activation="silu")
+            y = causal_conv(*double, dilation=dilation, groups=groups, activation="silu")
             true = (y.detach(), *torch.autograd.grad(y, double, y.detach()))
-        worst = max(map(error, call(check.backend), true))
-        check.add(
-            "conv", name, worst <= 3 * TOLERANCE[dtype], error=worst
-        )  # the gradient's own gradient is rounded, too
-        times = {b: check.seconds(lambda call=call, b=b: call(b), 5) * 1e3 for b in (check.backend, "reference")}
-        check.add("conv", f"{name}, forward and backward", None, ms=times[check.backend], cudnn_ms=times["reference"])
+        with tf32(False):
+            worst = max(map(error, call(check.backend), true))
+        # the gradient's own gradient is rounded, too
+        check.add("conv", name, worst <= 3 * TOLERANCE[dtype], error=worst)
+        for allowed in (True, False) if kind == "dense" and dtype == torch.float32 else (True,):
+            with tf32(allowed):
+                times = {
+                    b: check.seconds(lambda call=call, b=b: call(b), 5) * 1e3 for b in (check.backend, "reference")
+                }
+            figures = {"ms": times[check.backend], "cudnn_ms": times["reference"]}
+            check.add("conv", f"{name}, forward and backward{'' if allowed else ', no TF32'}", None, **figures)
+
+
+@contextlib.contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether convolutions may round float32 to TF32, ours and cuDNN's."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def delays(check: Check) -> None:
+    """Delayed synapses and shifts of neurons: numbers, gradients, no hidden wait, a CUDA graph; the time of every form."""
+    steps, batch, size, most = (100, 64, 256, 24) if check.on_gpu else (12, 2, 6, 4)
+    x = currents(check, steps, batch, size)
+    for per, sigma in [("synapse", 12.0), ("synapse", 0.5), ("synapse", 0.0)] + [
+        (per, 0.5) for per in ("axon", "dendrite", "additive")
+    ]:
+        torch.manual_seed(0)
+        layer = DelayedLinear(size, size, most, per=per).to(check.device)
+        layer.set_sigma(sigma)
+
+        def call(backend=check.backend, layer=layer, x=x):
+            with use(backend):
+                y, _ = layer(x)
+                leaves = (x, layer.weight, layer.delay)
+                return y.detach(), *torch.autograd.grad(y, leaves, y.detach(), materialize_grads=True)
+
+        name = f"{per}, sigma {sigma:g}"
+        forms = ("taps", "frequency", "dense") if per == "synapse" and check.on_gpu else ("",)
+        double = x.detach().double().requires_grad_()
+        true = call("reference", copy.deepcopy(layer).double(), double)
+        for form in forms:
+            chosen = mock.patch.object(delayed, "form_on_gpu", lambda *sizes, form=form: form)
+            with chosen if form else contextlib.nullcontext(), tf32(False):
+                worst = max(map(error, call(), true))
+                seconds = check.seconds(call, 7)
+            full = f"{name}, {form}" if form else name
+            check.add("delays", full, worst <= TOLERANCE[x.dtype], error=worst, ms=seconds * 1e3)
+        with check.trial("delays", f"{name}, no wait"), no_wait(check):
+            call()
+        with check.trial("delays", f"{name}, graph"):
+            replay = captured(check, call)
+            for replayed, eager in zip(replay(), call(), strict=True):
+                if not torch.allclose(replayed, eager, rtol=1e-5, atol=1e-5):
+                    raise RuntimeError("a replay gave other numbers than the call itself")
+    delay_peers(check, x, most)
+
+
+def delay_peers(check: Check, x: torch.Tensor, most: int) -> None:
+    """cuDNN's convolution alone, with the kernels over all lags made beforehand; and dcls, which makes them."""
+    size, pull = x.shape[2], x.detach().permute(1, 2, 0)
+    late = F.pad(x.detach().permute(1, 2, 0), (most, 0)).requires_grad_()
+    kernels = torch.randn(size, size, most + 1, device=check.device, requires_grad=True)
+    peers: dict[str, Callable[[], Any]] = {
+        "cuDNN": lambda: torch.autograd.grad(F.conv1d(late, kernels), (late, kernels), pull)
+    }
+    try:
+        from DCLS.construct.modules import Dcls1d
+    except ImportError as missing:
+        check.add("delays", "dcls", None, skipped=str(missing))
+    else:
+        theirs = Dcls1d(size, size, 1, dilated_kernel_size=most + 1, bias=False, version="gauss").to(check.device)
+        peers["dcls"] = lambda: torch.autograd.grad(theirs(late), (late, theirs.weight, theirs.P), pull)
+    for (name, call), allowed in itertools.product(peers.items(), (True, False)):
+        with tf32(allowed):
+            check.add(
+                "delays", f"{name}, synapses{'' if allowed else ', no TF32'}", None, ms=check.seconds(call, 7) * 1e3
+            )
 
 
 def surroundings(device: torch.device) -> dict[str, str]:
@@ -446,7 +534,7 @@ def main(given: list[str] | None = None) -> int:
     about = surroundings(check.device)
     print("\n".join(f"{name:13} {value}" for name, value in about.items()), flush=True)
     started = time.perf_counter()
-    for section in (parity, waiting, graphs, speed, front_ends, engines, convolutions):
+    for section in (parity, waiting, graphs, speed, front_ends, engines, convolutions, delays):
         section(check)
     result = {"about": about, "seconds": time.perf_counter() - started, "failures": check.failures, **check.found}
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -123,10 +123,10 @@ def correlate_kernel(
 
 @triton.jit(do_not_specialize=["batch", "steps", "given", "start", "lags"])
 def shift_kernel(
-    out, source, values, bias, batch, steps, given, start, lags, neurons: tl.constexpr,
-    TAPS: tl.constexpr, STEPS: tl.constexpr, NEURONS: tl.constexpr, BIASED: tl.constexpr,
+    out, source, values, batch, steps, given, start, lags, neurons: tl.constexpr,
+    TAPS: tl.constexpr, STEPS: tl.constexpr, NEURONS: tl.constexpr,
 ):  # fmt: skip
-    """out[t, b, n] = bias[n] + sum over lags of values[lag, n] source[t + start - lag, b, n], STEPS steps of one sample.
+    """out[t, b, n] = sum over lags of values[lag, n] source[t + start - lag, b, n], STEPS steps of one sample.
 
     TAPS lags at a time; the last ones overlap those before, rather than reach beyond, and do not count twice.
     """
@@ -140,8 +140,7 @@ def shift_kernel(
     column = source + sample * neurons + n
     totals = ()
     for _ in tl.static_range(STEPS):
-        begin = tl.load(bias + n, mask=there, other=0.0) if BIASED else tl.zeros([NEURONS], tl.float32)
-        totals = totals + (begin,)  # noqa: RUF005
+        totals = totals + (tl.zeros([NEURONS], tl.float32),)  # noqa: RUF005
     for done in range(0, lags, TAPS):
         lag = tl.minimum(done, lags - TAPS)
         seen = _column(column, row, first + start - lag - (TAPS - 1), given, there, STEPS + TAPS - 1)

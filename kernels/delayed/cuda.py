@@ -195,27 +195,26 @@ def _rows(signal: Tensor) -> Tensor:
 # --- whole neurons ---
 
 
-def shift(history: Tensor, share: Tensor, bias: Tensor | None = None) -> Tensor:
+def shift(history: Tensor, share: Tensor) -> Tensor:
     """``reference.delayed_shift``: each neuron's own signal, spread over its own lags, [T, B, N]."""
-    out, launch = plan_shift(history, share, bias)
+    out, launch = plan_shift(history, share)
     launch.run(history.device)
     return out
 
 
-def shift_backward(
-    grad: Tensor, history: Tensor, share: Tensor, needs: tuple[bool, bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of history and share, None where none is needed."""
+def shift_backward(grad: Tensor, history: Tensor, share: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
+    """The gradients of history and share; one that is not wanted has no elements."""
     of_history, sums, launches = plan_shift_backward(grad, history, share, needs)
     for launch in launches:
         launch.run(history.device)
-    return of_history, None if sums is None else sums.sum(0).t().contiguous()
+    none = grad.new_empty(0)
+    return none if of_history is None else of_history, none if sums is None else sums.sum(0).t().contiguous()
 
 
-def plan_shift(history: Tensor, share: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Launch]:
+def plan_shift(history: Tensor, share: Tensor) -> tuple[Tensor, Launch]:
     """The shifted signals, still empty, and the call that fills them."""
     past = share.shape[1] - 1
-    return _shifted(history.contiguous(), share.t().contiguous(), bias, len(history) - past, past)
+    return _shifted(history.contiguous(), share.t().contiguous(), len(history) - past, past)
 
 
 def plan_shift_backward(
@@ -228,7 +227,7 @@ def plan_shift_backward(
     launches = []
     if needs[0]:
         # A step's gradient comes from itself and the steps after it: the same sum, with the lags turned round.
-        of_history, launch = _shifted(grad, share.flip(1).t().contiguous(), None, len(history), 0)
+        of_history, launch = _shifted(grad, share.flip(1).t().contiguous(), len(history), 0)
         launches.append(launch)
     if needs[1]:
         pieces, blocks = triton.cdiv(steps, _STEPS) * batch, triton.cdiv(neurons, _NEURONS)
@@ -244,17 +243,17 @@ def plan_shift_backward(
     return of_history, sums, launches
 
 
-def _shifted(source: Tensor, values: Tensor, bias: Tensor | None, steps: int, start: int) -> tuple[Tensor, Launch]:
+def _shifted(source: Tensor, values: Tensor, steps: int, start: int) -> tuple[Tensor, Launch]:
     """Of values [lags, N], the first of which meets the step ``start``."""
     (given, batch, neurons), lags = source.shape, len(values)
     out = source.new_empty(steps, batch, neurons)
     arguments: dict[str, Any] = {
-        "out": out, "source": source, "values": values, "bias": out if bias is None else bias.contiguous(),
-        "batch": batch, "steps": steps, "given": given, "start": start, "lags": lags,
+        "out": out, "source": source, "values": values, "batch": batch, "steps": steps, "given": given, "start": start,
+        "lags": lags,
     }  # fmt: skip
     constants = {
         "neurons": neurons,  # known, so that whole rows are read and written in wide accesses
-        "TAPS": _group(lags), "STEPS": _STEPS, "NEURONS": _NEURONS, "BIASED": bias is not None,
+        "TAPS": _group(lags), "STEPS": _STEPS, "NEURONS": _NEURONS,
     }  # fmt: skip
     programs = triton.cdiv(steps, _STEPS) * batch * triton.cdiv(neurons, _NEURONS)
     return out, Launch(shift_kernel, programs, arguments, constants, _SHIFT_OPTIONS)

@@ -1,6 +1,7 @@
 """The operator of axons and dendrites with delays of their own: each neuron's signal, spread over its own lags."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -28,31 +29,36 @@ def shifted(history: Tensor, share: Tensor, bias: Tensor | None = None) -> Tenso
 
 def _refused(history: Tensor, share: Tensor) -> bool:
     if torch.compiler.is_compiling():  # which does not follow the import of a backend: `_forward` chooses
-        return _cpu_refuses(history, share) is not None
+        unlike = _unlike_a_gpu if history.device.type == "cuda" else _cpu_refuses
+        return unlike(history, share) is not None
     return _BACKENDS.choose(history, share) is reference
 
 
 def _forward(history, share):
-    if _compiled(history, share):
-        from . import _late  # numba, when used
-
-        return _late.forward(history, share)
-    return reference.delayed_shift(history, share)
+    ours = _kernels(history, share)
+    return reference.delayed_shift(history, share) if ours is None else ours[0](history, share)
 
 
 def _backward(grad, history, share, needs):
-    if _compiled(history, share):
-        from . import _late
-
-        return _late.backward(grad, history, share, tuple(needs))
+    ours = _kernels(history, share)
+    if ours is not None:
+        return ours[1](grad, history, share, tuple(needs))
     with torch.enable_grad():
         leaves = [tensor.detach().requires_grad_() for tensor in (history, share)]
         found = torch.autograd.grad(reference.delayed_shift(*leaves), leaves, grad)
     return tuple(f.contiguous() if needed else f.new_empty(0) for f, needed in zip(found, needs, strict=True))
 
 
-def _compiled(history: Tensor, share: Tensor) -> bool:
-    return _BACKENDS.choose(history, share) is not reference
+def _kernels(history: Tensor, share: Tensor) -> tuple[Callable, Callable] | None:
+    """Forward and backward of the backend that runs; None is torch's own."""
+    backend = _BACKENDS.choose(history, share)
+    if backend is reference:
+        return None
+    if hasattr(backend, "shift"):
+        return backend.shift, backend.shift_backward
+    from . import _late  # the CPU's
+
+    return _late.forward, _late.backward
 
 
 def _cpu_refuses(history, share) -> str | None:
@@ -65,7 +71,26 @@ def _cpu_refuses(history, share) -> str | None:
     return None
 
 
-_BACKENDS = Backends("delays of neurons", __package__, cpu=_cpu_refuses, reference=lambda *given: None)
+def _cuda_refuses(history, share) -> str | None:
+    reason = _unlike_a_gpu(history, share)
+    if reason is not None:
+        return reason
+    return None if find_spec("triton") else "needs the package triton, which is not installed"
+
+
+def _unlike_a_gpu(history, share) -> str | None:
+    if history.device.type != "cuda":
+        return f"needs a CUDA tensor, the history is on {history.device}"
+    if torch.is_autocast_enabled("cuda"):
+        return "leaves autocast to torch's convolution"
+    if history.dtype != torch.float32 or share.dtype != torch.float32:
+        return f"computes in float32, not {history.dtype} with shares in {share.dtype}"
+    return None if history.shape[0] * history.shape[1] < 1 << 30 else "cannot count so many rows"
+
+
+_BACKENDS = Backends(
+    "delays of neurons", __package__, cuda=_cuda_refuses, cpu=_cpu_refuses, reference=lambda *given: None
+)
 
 
 def _keep(ctx, inputs, output):

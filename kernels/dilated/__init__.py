@@ -27,9 +27,10 @@ def causal_conv(
 
     y[t] = activation(b + sum_k w[:, :, k] x[t - (K - 1 - k) dilation])
 
-    On a CPU depthwise and dense kernels are ours, and depthwise ones of some 500 taps and more (in float64 some 50) are
-    computed by Fourier transforms where that is faster; `temporal.kernels.use("reference")` has nothing of it. On a GPU
-    depthwise ones are ours, what else there is takes cuDNN. All tensors have one dtype: autocast is the caller's business.
+    Depthwise and dense kernels are ours, on a CPU and on a GPU; what else there is takes cuDNN, or torch's own. On a CPU
+    depthwise ones of some 500 taps and more (in float64 some 50) are computed by Fourier transforms where that is faster;
+    `temporal.kernels.use("reference")` has nothing of it. On a GPU dense float32 is TF32 where torch lets cuDNN use it. All
+    tensors have one dtype: autocast is the caller's business.
 
     Args:
         x: [T, B, I], time first.
@@ -190,8 +191,8 @@ def _cuda_refuses(x: Tensor, weight: Tensor, history: Tensor | None, dilation: i
         return f"needs a CUDA tensor, x is on {x.device}"
     if x.dtype == torch.float64:
         return "computes in float32, x is float64"
-    if not weight.shape[0] == x.shape[2] == groups:
-        return f"has depthwise kernels, not {groups} groups of {x.shape[2]} channels into {weight.shape[0]}"
+    if groups > 1 and not weight.shape[0] == x.shape[2] == groups:
+        return f"has dense and depthwise kernels, not {groups} groups of {x.shape[2]} channels into {weight.shape[0]}"
     if not x.numel() or x.shape[0] * x.shape[1] >= 1 << 31:
         return "has nothing to compute, or more rows than it can count"
     return None if find_spec("triton") else "needs the package triton, which is not installed"

@@ -1,9 +1,8 @@
-"""Depthwise causal convolutions on a GPU: one Triton kernel with the bias and the activation, forward and for the input's
-gradient.
+"""Causal convolutions on a GPU: one Triton kernel with the bias and the activation, forward and for the input's gradient.
 
-A program computes ROWS rows of CHANNELS channels, [T, B, C] being R = T B rows: a tap is one load of a block of rows that
-lie together. Bytes from memory: input and output once, since what the taps read again is in a cache. The gradients for
-taps and bias are torch's own.
+Depthwise, a program computes ROWS rows of CHANNELS channels; bytes from memory: input and output once, since what the taps
+read again is in a cache. Dense, it is a product of matrices on tensor cores, tap after tap, of rows as they lie: nothing is
+transposed, as it is for cuDNN. The gradients for taps and bias are torch's own.
 """
 
 from collections.abc import Sequence
@@ -11,60 +10,20 @@ from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from .._launch import Launch, announce
 from . import reference
+from ._triton import dense_kernel, depthwise_kernel
 from .reference import ACTIVATIONS, BY_RESULT
 
-__all__ = ["backward", "forward", "plan"]
+__all__ = ["backward", "forward", "plan", "plan_dense", "with_precision"]
 
 _KINDS = {name: number for number, name in enumerate(ACTIVATIONS)}
 _ROWS, _CHANNELS = 8, 128
+_DENSE_ROWS, _MOST = 128, 128  # rows and outputs of a program's product
 
-
-@triton.jit
-def depthwise_kernel(
-    x, history, taps, bias, z, y, total, stride, count, channels: tl.constexpr,
-    KIND: tl.constexpr, BACKWARDS: tl.constexpr, PAST: tl.constexpr, BIASED: tl.constexpr, KEPT: tl.constexpr,
-    ROWS: tl.constexpr, CHANNELS: tl.constexpr,
-):  # fmt: skip
-    """ROWS rows of CHANNELS channels; ``taps`` is [K, C]. Backwards, row n is the n-th from the end."""
-    program = tl.program_id(0)
-    blocks = tl.cdiv(channels, CHANNELS)
-    rows = (program // blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    c = (program % blocks) * CHANNELS + tl.arange(0, CHANNELS)
-    there = c < channels
-    sums = tl.zeros([ROWS, CHANNELS], tl.float32)
-    if BIASED:
-        sums += tl.load(bias + c, mask=there, other=0.0).to(tl.float32)[None, :]
-    for k in range(count):
-        seen = rows - (count - 1 - k).to(tl.int64) * stride
-        places = total - 1 - seen if BACKWARDS else seen
-        inside = ((seen >= 0) & (rows < total))[:, None] & there[None, :]
-        value = tl.load(x + places[:, None] * channels + c[None, :], mask=inside, other=0.0).to(tl.float32)
-        if PAST:
-            before = seen + (count - 1).to(tl.int64) * stride
-            outside = ((seen < 0) & (rows < total))[:, None] & there[None, :]
-            value += tl.load(history + before[:, None] * channels + c[None, :], mask=outside, other=0.0).to(tl.float32)
-        sums += tl.load(taps + k * channels + c, mask=there, other=0.0).to(tl.float32)[None, :] * value
-    to = (total - 1 - rows if BACKWARDS else rows)[:, None] * channels + c[None, :]
-    mask = (rows < total)[:, None] & there[None, :]
-    if KEPT:
-        tl.store(z + to, sums.to(z.dtype.element_ty), mask=mask)
-    if KIND == 1:
-        sums = tl.where(sums < 0, 0.0, sums)  # NaN stays
-    elif KIND == 2:
-        sums = 0.5 * sums * (1 + tl.erf(sums * 0.7071067811865476))
-    elif KIND == 3:
-        sums = sums * tl.sigmoid(sums)
-    elif KIND == 4:
-        sums = 2 * tl.sigmoid(2 * sums) - 1
-    tl.store(y + to, sums.to(y.dtype.element_ty), mask=mask)
-
-
-announce("the convolutions'", depthwise_kernel)
+announce("the convolutions'", depthwise_kernel, dense_kernel)
 
 
 def forward(
@@ -72,7 +31,7 @@ def forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """``reference.forward``."""
-    y, z, launch = plan(x, weight, bias, history, dilation, activation, keep)
+    y, z, launch = (plan_dense if groups == 1 else plan)(x, weight, bias, history, dilation, activation, keep)
     launch.run(x.device)
     return y, z
 
@@ -85,7 +44,12 @@ def backward(
     if not needs[0] or needs[3]:
         return reference.backward(grad, x, weight, history, kept, dilation, groups, activation, needs)
     before = reference.undo(grad, kept, activation)
-    of_x, _, launch = plan(before, weight, None, None, dilation, "none", False, backwards=True)
+    if groups == 1:
+        of_x, _, launch = plan_dense(
+            before, weight.transpose(0, 1), None, None, dilation, "none", False, backwards=True
+        )
+    else:
+        of_x, _, launch = plan(before, weight, None, None, dilation, "none", False, backwards=True)
     launch.run(x.device)
     rest = [False, *needs[1:]]
     if not any(rest):
@@ -98,7 +62,7 @@ def plan(
     x: Tensor, weight: Tensor, bias: Tensor | None, history: Tensor | None, dilation: int, activation: str, keep: bool,
     backwards: bool = False,
 ) -> tuple[Tensor, Tensor, Launch]:  # fmt: skip
-    """The result and what is kept, still empty, and the call that fills them."""
+    """Depthwise: the result and what is kept, still empty, and the call that fills them."""
     x, channels, total = x.contiguous(), x.shape[2], x.shape[0] * x.shape[1]
     kept = keep and activation not in BY_RESULT
     y = torch.empty_like(x)
@@ -127,3 +91,54 @@ def plan(
     }
     programs = triton.cdiv(total, _ROWS) * triton.cdiv(channels, _CHANNELS)
     return y, z, Launch(depthwise_kernel, programs, arguments, constants)
+
+
+def plan_dense(
+    x: Tensor, weight: Tensor, bias: Tensor | None, history: Tensor | None, dilation: int, activation: str, keep: bool,
+    backwards: bool = False,
+) -> tuple[Tensor, Tensor, Launch]:  # fmt: skip
+    """Dense, like `plan`. The weight is [to, from, K]; backwards with its channels transposed."""
+    steps, batch, inputs = x.shape
+    outputs, total = weight.shape[0], steps * batch
+    before = 0 if history is None else len(history) * batch
+    kept = keep and activation not in BY_RESULT
+    y = x.new_empty(steps, batch, outputs)
+    z = torch.empty_like(y) if kept else x.new_empty(0)
+    arguments: dict[str, Any] = {
+        "x": x.contiguous() if history is None else torch.cat([history, x]),
+        "taps": weight.permute(2, 0, 1).contiguous(),
+        "bias": x if bias is None else bias.contiguous(),
+        "z": z if kept else y,
+        "y": y,
+        "total": total,
+        "before": before,
+        "stride": dilation * batch,
+        "count": weight.shape[2],
+    }
+    constants = {
+        "inputs": inputs,  # known, so that whole rows are read and written in wide accesses
+        "outputs": outputs,
+        "KIND": _KINDS[activation],
+        "BACKWARDS": backwards,
+        "BIASED": bias is not None,
+        "KEPT": kept,
+        "OUTPUTS": max(16, min(_MOST, triton.next_power_of_2(outputs))),
+        "INPUTS": 32 if x.dtype == torch.float32 else 64,
+    }
+    launch = Launch(dense_kernel, 0, arguments, constants, {"num_warps": 8, "num_stages": 3})
+    return y, z, with_precision(launch, _precision(x.dtype))
+
+
+def with_precision(launch: Launch, precision: str) -> Launch:
+    """The call of a dense convolution with float32 as "tf32" or "tf32x3", whose parts need registers for half the rows."""
+    rows = _DENSE_ROWS if precision == "tf32" else _DENSE_ROWS // 2
+    outputs = triton.cdiv(launch.constants["outputs"], launch.constants["OUTPUTS"])
+    constants = launch.constants | {"PRECISION": precision, "ROWS": rows}
+    return launch._replace(programs=triton.cdiv(launch.arguments["total"], rows) * outputs, constants=constants)
+
+
+def _precision(dtype: torch.dtype) -> str:
+    """How float32 meets tensor cores: in TF32 where torch lets cuDNN do so, else in three products of its parts."""
+    if dtype != torch.float32 or torch.backends.cudnn.conv.fp32_precision == "tf32":  # type: ignore[attr-defined]
+        return "tf32"
+    return "tf32x3"

@@ -46,7 +46,7 @@ def machine_code(compiled: Any) -> MachineCode:
     if found is None:
         raise RuntimeError(f"cuobjdump says nothing of a kernel's resources:\n{usage}")
     registers, stack, shared, local = map(int, found.groups())
-    accesses = Counter(re.findall(r"\b((?:LD|ST)[GL](?:\.[\w.]+)?)(?=\s)", listing))
+    accesses = Counter(re.findall(r"\b((?:LDGSTS|(?:LD|ST)[GL])(?:\.[\w.]+)?)(?=\s)", listing))
     fused = len(re.findall(r"\bFFMA", listing))
     return MachineCode(registers, stack + local, max(shared, compiled.metadata.shared), accesses, fused)
 

@@ -25,6 +25,8 @@ _BANDWIDTH = {"A100": 2039, "H100": 3350, "B200": 8000}
 # 10^12 float32 multiply-adds a second, from the same sheets, and how many there are for an element from the first-level
 # cache, of which 32 come in a clock.
 _ARITHMETIC = {"A100": (9.75, 2), "H100": (33.5, 4), "B200": (40.0, 4)}
+# 10^12 multiply-adds a second of tensor cores, from the same sheets, without sparsity.
+_TENSOR = {"tf32": {"A100": 78, "H100": 247, "B200": 550}, "bfloat16": {"A100": 156, "H100": 495, "B200": 1125}}
 _STEPS, _BATCH, _FEATURES = 1024, 128, 512
 
 _HEAD = """# Triton kernels, from their machine code
@@ -142,7 +144,7 @@ def table() -> str:
     columns += [f"ESTIMATE {name}" for name in _BANDWIDTH]
     all_cases = list(cases())
     lines = [f"triton {version('triton')}", "", _line(columns), _line(["---"] * len(columns)), *map(row, all_cases)]
-    tables = ([*_sums(all_cases)], [*spectral_table()], [*dilated_table()], [*delayed_table()])
+    tables = ([*_sums(all_cases)], [*spectral_table()], [*dilated_table()], [*dense_table()], [*delayed_table()])
     return "\n".join([head, *lines, *(line for part in tables for line in ("", *part)), ""])
 
 
@@ -204,6 +206,42 @@ def dilated_table() -> Iterator[str]:
         yield _line([name, *found, narrow, f"{count:.0f}", *estimates])
 
 
+def dense_cases() -> Iterator[tuple[str, Any, dict[str, float]]]:
+    """Name, launch and milliseconds on each GPU's data sheet of dense convolutions of 9 taps."""
+    from temporal.kernels.dilated import cuda  # loads Triton
+
+    x, weight, bias = (torch.empty(shape, device="meta") for shape in ((1024, 16, 256), (256, 256, 9), (256,)))
+    products = x.numel() * 256 * 9
+    for dtype, precision in ((torch.float32, "tf32"), (torch.float32, "tf32x3"), (torch.bfloat16, "tf32")):
+        given = (x.to(dtype), weight.to(dtype))
+        plans = {
+            "training forward, gelu": cuda.plan_dense(*given, bias.to(dtype), None, 8, "gelu", True),
+            "gradient for x": cuda.plan_dense(*given, None, None, 8, "none", False, backwards=True),
+        }
+        kind = precision if dtype == torch.float32 else "bfloat16"
+        rates, times = _TENSOR["bfloat16" if kind == "bfloat16" else "tf32"], 3 if kind == "tf32x3" else 1
+        bytes_ = x.numel() * dtype.itemsize
+        for name, (_, z, launch) in plans.items():
+            launch = cuda.with_precision(launch, precision)
+            moved = bytes_ * (3 if z.numel() else 2)
+            found = {g: max(times * products / rates[g] / 1e9, moved / b / 1e6) for g, b in _BANDWIDTH.items()}
+            yield f"{name}, {'float32, ' if dtype == torch.float32 else ''}{kind}", launch, found
+
+
+def dense_table() -> Iterator[str]:
+    """The lines about dense convolutions."""
+    yield "Dense causal convolutions, 256 channels, 9 taps, T=1024, B=16. Three products of TF32 parts (tf32x3) where torch"
+    yield "does not let cuDNN use TF32. Narrow: the bias. ESTIMATE: milliseconds, of tensor cores' products or the bytes.\n"
+    columns = ["convolution", "registers", "spills", "shared", "narrow", *(f"ESTIMATE {name}" for name in _BANDWIDTH)]
+    yield _line(columns)
+    yield _line(["---"] * len(columns))
+    for name, launch, milliseconds in dense_cases():
+        codes = [machine_code(launch.compile(architecture)) for architecture in ARCHITECTURES]
+        found = ("/".join(str(of(code)) for code in codes) for of in (_registers, _spills, _shared))
+        narrow = ", ".join(sorted(set().union(*(code.narrow() for code in codes)))) or "none"
+        yield _line([name, *found, narrow, *(f"{milliseconds[name]:.3f}" for name in _BANDWIDTH)])
+
+
 class Delays(NamedTuple):
     """A kernel of delays: multiply-adds, elements that are loaded, and bytes from and to memory."""
 
@@ -229,11 +267,11 @@ def delayed_cases(counts: Sequence[int] = (1, 6)) -> Iterator[Delays]:
     sigma = history.new_empty(())
     rows, signal = steps * batch, 4.0 * grad.numel()
     for count in counts:
-        rest = (sigma, max_delay, "gaussian", count)
-        given, synapses = (history, pairs, pairs), rows * neurons * neurons
+        synapses = rows * neurons * neurons
         taps = f"{count} live tap{'s' if count > 1 else ''}"
-        _, forward = cuda.plan_forward(*given, *rest)
-        _, _, back = cuda.plan_backward(grad, *given, *rest, (True, True))
+        _, forward = cuda.plan_forward(history, pairs, pairs, sigma, max_delay, "gaussian", count)
+        both = (True, True)
+        _, _, back = cuda.plan_backward(grad, history, pairs, pairs, sigma, max_delay, "gaussian", count, both)
         once, window = synapses * count, synapses * (8 + count - 1) / 8
         again = window + synapses / max(1, 2 // count)
         yield Delays(f"synapses, forward, {taps}", forward, once, window, 2 * signal)
@@ -251,10 +289,10 @@ def delayed_cases(counts: Sequence[int] = (1, 6)) -> Iterator[Delays]:
 
 def delayed_table() -> Iterator[str]:
     """The lines about delays."""
+    rates = ", ".join(f"{gpu} {rate:g} and {load}" for gpu, (rate, load) in _ARITHMETIC.items())
     yield "Delays, 256 inputs and outputs, 25 lags, T=100, B=64, float32. Loads: elements from the first-level cache a"
-    yield "multiply-add. Narrow: a synapse's place and weights, and its sums. ESTIMATE: milliseconds, the longest of the"
-    rates = ", ".join(f"{gpu} {rate:g} TFMA/s and {load} FMA an element" for gpu, (rate, load) in _ARITHMETIC.items())
-    yield f"multiply-adds, these loads ({rates}) and the bytes.\n"
+    yield "multiply-add. Narrow: a synapse's place, weights and sums. ESTIMATE: milliseconds, the longest of the bytes,"
+    yield f"the multiply-adds and the loads (10^12 multiply-adds a second, and how many an element costs: {rates}).\n"
     columns = ["delays", "registers", "spills", "shared", "narrow", "loads"]
     columns += [f"ESTIMATE {name}" for name in _BANDWIDTH]
     yield _line(columns)

@@ -14,8 +14,11 @@ from temporal.layers import Model, to_steps
 from temporal.layers._protocol import call, role
 
 from ._flat import Flat, flatten, rebuild
+from .runner import Runner
 
 __all__ = ["Run"]
+
+_RUNNER = "runner."  # begins the names of a Runner's state in that of a Run
 
 
 class Run:
@@ -23,7 +26,10 @@ class Run:
 
     Args:
         model: is copied, and the copy is put in evaluation mode.
+        engine: "dense", the network's own layers; "event", a `Runner` that decides by itself where to multiply; "auto", a
+            `Runner` where it has all of the layers and the model is in float32 on the CPU, else the layers.
     Attributes:
+        engine: the one that runs, "dense" or "event".
         like: an empty tensor in the dtype and on the device of the model.
         features: the shape of one step [*features], known from the front end or from the first piece.
         classes: of the network's output; 0 until `features` is known.
@@ -31,7 +37,7 @@ class Run:
             whole numbers; 1 and 0 without one.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, engine: str = "dense") -> None:
         if role(model.readout).state is None:
             kind = type(model.readout).__name__
             raise TypeError(f"Stream: the readout {kind} takes no state, so it cannot go on from chunk to chunk")
@@ -42,6 +48,8 @@ class Run:
         self.like = first.new_zeros(0)
         self.features: tuple[int, ...] | None = None
         self.classes = 0
+        self._runner = None if engine == "dense" else _runner(model.network, engine, self.like)
+        self.engine = "dense" if self._runner is None else "event"
         self._frontend: Any = None  # the states
         self._network: Any = None
         self._readout: Any = None
@@ -109,6 +117,8 @@ class Run:
         flat = flatten("features", self.features)
         for name in ("frontend", "network", "readout"):
             flat |= flatten(name, getattr(self, f"_{name}"))
+        if self._runner is not None:
+            flat |= {f"{_RUNNER}{name}": value for name, value in self._runner.state_dict().items()}
         return flat
 
     def load(self, flat: Mapping[str, Any]) -> None:
@@ -119,18 +129,44 @@ class Run:
         if features or self._front is not None:
             self.prepare(tuple(features))
         device = self.like.device
+        of_runner = {name.removeprefix(_RUNNER): value for name, value in flat.items() if name.startswith(_RUNNER)}
+        if bool(of_runner) != (self._runner is not None):
+            raise ValueError(
+                "Stream.load_state_dict: the state is of the other engine: build both streams with the same engine"
+            )
         network = rebuild("network", flat, self._network_like, same_shape=True, device=device)
         readout = rebuild("readout", flat, self._readout_like, same_shape=True, device=device)
         frontend = rebuild("frontend", flat, self._frontend, same_shape=False, device=device)
+        if self._runner is not None:
+            try:
+                self._runner.load_state_dict(of_runner)
+            except ValueError as problem:
+                raise ValueError(str(problem).replace("Runner.", "Stream.")) from None
         self._network, self._readout, self._frontend = network, readout, frontend
 
     def _through(self, x: Tensor) -> Tensor:
         """x: [T, 1, *features].  Returns the network's outputs [T, classes], and keeps the readout up to date."""
         if x.shape[0] == 0:
             return self.like.new_zeros(0, self.classes)
-        y, self._network = call(self._model.network, x, self._network, None, self._role)
+        if self._runner is not None:
+            y = self._runner.run(x).to(self.like)
+        else:
+            y, self._network = call(self._model.network, x, self._network, None, self._role)
         _, self._readout = self.readout(y, self._readout)
         return y[:, 0]
+
+
+def _runner(network: nn.Module, engine: str, like: Tensor) -> Runner | None:
+    """Of a copy in evaluation mode: batch normalisation is folded into weights as they are."""
+    runs_on_events = like.dtype == torch.float32 and like.device.type == "cpu"
+    if engine == "auto" and not runs_on_events:
+        return None
+    try:
+        return Runner(copy.deepcopy(network).eval())
+    except (TypeError, ValueError) as problem:  # a layer that it does not have, delays that are no whole steps
+        if engine == "auto":
+            return None
+        raise type(problem)(str(problem).replace("Runner:", "Stream:", 1)) from None
 
 
 def _checked(frontend: nn.Module | None) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -62,7 +62,12 @@ class Stream:
         window: seconds, at least one step; rounded down to whole steps.
         threshold: 0 .. 1. From 0.5 on, at most one class can be above it.
         refractory: seconds, >= 0; rounded up to whole steps, and at least one.
+        engine: what runs the network. "dense": its own layers, whatever they are, in the model's dtype. "event": a
+            :class:`Runner`, in float32 on the CPU, whose time follows the number of spikes; with any weights but those of
+            a grid a membrane within 1e-5 of its threshold may fire otherwise than in the layers. "auto": the Runner where it
+            has all of the layers, all delays are whole steps, and the model is in float32 on the CPU; else the layers.
     Attributes:
+        engine: the one that runs, "dense" or "event".
         labels: the names of the classes, in the order of the logits; "0", "1", ... where the model has none.
         latency: seconds of signal that may have to follow a moment until the step that begins at or next after it is
             known: at most one hop to its beginning, the front end's look-ahead from there, and the resampler's delay.
@@ -70,8 +75,10 @@ class Stream:
         whole: after `finish`, the logits [classes] of everything that was pushed, equal to `model(wave[None])[0]` up to
             the order of sums; None before, and where there was neither a step nor a front end.
     Raises:
-        TypeError: no Model; a front end without `stream`; a readout without a state.
-        ValueError: sample_rate, window, threshold or refractory out of range, or labels of another number than classes.
+        TypeError: no Model; a front end without `stream`; a readout without a state; with engine="event" a layer that the
+            Runner does not have.
+        ValueError: an unknown engine, or with "event" delays that are no whole steps; sample_rate, window, threshold or
+            refractory out of range, or labels of another number than classes.
         The front end's own error, where it has to see a whole recording.
 
     Example:
@@ -101,13 +108,17 @@ class Stream:
         window: float = 1.0,
         threshold: float = 0.5,
         refractory: float = 0.5,
+        engine: Literal["auto", "dense", "event"] = "dense",
     ) -> None:
         if not isinstance(model, Model):
             raise TypeError(f"Stream: model is {type(model).__name__}; a temporal.Model is right")
+        if engine not in ("auto", "dense", "event"):
+            raise ValueError(f"Stream: engine={engine!r} is unknown; known: 'auto', 'dense', 'event'")
         self._samples = model.frontend is not None
         own_rate, self._rate = _rates(model, sample_rate)
         with torch.inference_mode():
-            self._run = Run(model)
+            self._run = Run(model, engine)
+        self.engine = self._run.engine
         self._own_rate = own_rate
         step = self._seconds(1)
         self._settings: dict[str, int | float] = {

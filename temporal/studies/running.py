@@ -295,7 +295,7 @@ def _on_cluster(
             return client.submit(train_cell, *job.paths, threads, device, key=f"{job.cell.key}-{job.tries}", pure=False)
 
         owners = {submit(job): job for job in work}
-        ended = as_completed(owners, raise_errors=False)
+        ended = as_completed(owners, loop=client.loop, raise_errors=False)
         for future in ended:
             job, again = owners[future], []  # type: tuple[_Job, list[_Job]]
             words = future.result() if future.status == "finished" else str(future.exception()).splitlines()[0]

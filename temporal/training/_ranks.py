@@ -240,7 +240,7 @@ def _together(device: str, world: World) -> Any:
     return fabric
 
 
-def _ddp_settings() -> dict[str, bool]:
+def _ddp_settings() -> dict[str, Any]:
     from torch.nn.parallel import DistributedDataParallel
 
     # Delays that have been rounded learn no more: they have no gradient then, as in one process, and stay as they are.

@@ -239,10 +239,11 @@ def test_nan_stays_where_it_is():
     x = torch.randn(50, 2, 20)
     x[20, 1, 3] = torch.nan
     for taps in (3, 40):
-        hit = torch.isnan(causal_conv(x, torch.ones(20, 1, taps), groups=20, activation="relu"))
-        expected = torch.zeros_like(hit)
-        expected[20 : 20 + taps, 1, 3] = True
-        assert torch.equal(hit, expected)
+        for groups, weight, channels in ((20, torch.ones(20, 1, taps), 3), (1, torch.ones(7, 20, taps), slice(None))):
+            hit = torch.isnan(causal_conv(x, weight, groups=groups, activation="relu"))
+            expected = torch.zeros_like(hit)
+            expected[20 : 20 + taps, 1, channels] = True
+            assert torch.equal(hit, expected)
 
 
 def test_many_python_threads_at_once():

@@ -47,6 +47,9 @@ SYNAPSES = {
     "dendrite": lambda i, o, d: DelayedLinear(i, o, d, per="dendrite", bias=True).round_(),
     "rounded": lambda i, o, d: DelayedLinear(i, o, d, kernel="rounded"),
     "triangle": lambda i, o, d: DelayedLinear(i, o, d, kernel="triangle").round_(),
+    "additive": lambda i, o, d: DelayedLinear(i, o, d, per="additive", bias=True).round_(),
+    "group": lambda i, o, d: DelayedLinear(i, o, d, per="group", groups=3).round_(),
+    "several": lambda i, o, d: DelayedLinear(i, o, d, synapses=3).round_(),
     "linear": lambda i, o, d: nn.Linear(i, o),
 }
 
@@ -83,10 +86,10 @@ def networks(draw):
     sizes = draw(st.lists(st.integers(1, 9), min_size=2, max_size=4))
     torch.manual_seed(draw(st.integers(0, 1000)))
     layers = []
-    for inputs, size in pairwise(sizes):
+    for place, (inputs, size) in enumerate(pairwise(sizes), start=2):
         layers.append(SYNAPSES[draw(st.sampled_from(sorted(SYNAPSES)))](inputs, size, draw(st.integers(0, 6))))
         # A product of real numbers by weights of a grid is on a finer one: only one layer of synapses may follow another.
-        last = size is sizes[-1]
+        last = place == len(sizes)
         neuron = draw(st.sampled_from(sorted(NEURONS if last else set(NEURONS) - {"LI", "none"})))
         layers.append(NEURONS[neuron](size))
         if draw(st.booleans()):
@@ -132,6 +135,20 @@ def test_every_neuron_behind_every_kind_of_synapses(synapses, neuron):
     x = (torch.rand(30, 2, 6) < 0.4).float()
     for engine in ("event", "dense"):
         torch.testing.assert_close(in_chunks(Runner(network, engine), x, [1, 9]), whole(network, x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("synapses", sorted(set(SYNAPSES) - {"linear"}))
+def test_the_events_of_one_spike_are_the_effective_kernel(synapses):
+    """An impulse at each input: what comes out, lag by lag, is the kernel that the layer says it has."""
+    torch.manual_seed(3)
+    layer = SYNAPSES[synapses](5, 6, 4)
+    with torch.no_grad():
+        if layer.bias is not None:
+            layer.bias.zero_()
+        kernel = layer.effective_kernel()  # [O, I, lag]
+    x = torch.eye(5).expand(1, 5, 5)  # a sample for each input
+    y = Runner(layer, "event").run(torch.cat([x, torch.zeros(4, 5, 5)]))
+    torch.testing.assert_close(y, kernel.permute(2, 1, 0), rtol=0, atol=1e-6)  # of several synapses a sum of three
 
 
 def test_the_networks_of_these_tests_fire():
@@ -280,6 +297,41 @@ def test_no_step_no_sample_one_step_and_all_active(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("synapses", sorted(SYNAPSES))
+def test_shorter_than_the_longest_delay_and_delays_of_no_steps(synapses, engine):
+    torch.manual_seed(4)
+    for max_delay, steps in ((9, 3), (0, 5)):
+        network = on_the_grid(temporal.Sequential(SYNAPSES[synapses](6, 7, max_delay), LIF()))
+        x = (torch.rand(steps, 2, 6) < 0.5).float()
+        torch.testing.assert_close(in_chunks(Runner(network, engine), x, [1]), whole(network, x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fractions_and_negative_values_are_events_of_that_size(engine):
+    """No spikes, but real numbers: computed right, not refused."""
+    torch.manual_seed(5)
+    layer = SYNAPSES["synapse"](6, 7, 4)
+    x = torch.randn(20, 2, 6) * (torch.rand(20, 2, 6) < 0.5)
+    torch.testing.assert_close(in_chunks(Runner(layer, engine), x, [1, 7]), whole(layer, x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["event", "auto"])
+def test_parts_of_other_dtypes_than_float32_are_taken_as_it(engine):
+    """A network of mixed precision, and a chunk of another dtype than the one before it."""
+    network = trained()
+    mixed = copy.deepcopy(network)
+    mixed[0].double()
+    mixed[2].bfloat16()
+    with torch.no_grad():
+        network[2].weight.copy_(mixed[2].weight)
+        network[2].delay.copy_(mixed[2].delay)
+    x = (torch.rand(12, 2, 7) < 0.4).float()
+    runs = Runner(mixed, engine)
+    y = torch.cat([runs.run(x[:5].double()), runs.run(x[5:].to(torch.uint8))])
+    torch.testing.assert_close(y, whole(network, x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_what_is_not_finite_is_refused_and_nothing_taken(engine):
     network, x = trained(), (torch.rand(12, 2, 7) < 0.4).float()
     runs = Runner(network, engine)
@@ -408,6 +460,31 @@ def test_the_rule_is_the_one_that_is_written(layer, break_even):
     (stage,) = stages_of(layer).values()
     assert not pays(stage, 100, 32, break_even - 0.05) and pays(stage, 100, 32, break_even + 0.06)
     assert not pays(stage, 1, 32, 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "layer", [DelayedLinear(256, 256, 24).round_(), nn.Linear(256, 256)], ids=["synapse", "linear"]
+)
+def test_what_is_chosen_is_not_slower_on_either_side_of_the_break_even(layer):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for share, multiplies in ((0.05, False), (1.0, True)):
+            x = (torch.rand(100, 32, 256) < share).float()
+            auto, event, product = Runner(layer, "auto"), Runner(layer, "event"), Runner(layer, "auto")
+            product._runs._which_multiply = lambda x: [0]
+            seconds = {}
+            for _ in range(7):
+                for name, runs in (("auto", auto), ("event", event), ("product", product)):
+                    start = time.perf_counter()
+                    runs.run(x)
+                    seconds.setdefault(name, []).append(time.perf_counter() - start)
+            best = {name: min(times[1:]) for name, times in seconds.items()}
+            assert bool(auto._runs._products) == multiplies
+            assert best["auto"] < 1.3 * min(best["event"], best["product"]), (share, best)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.slow

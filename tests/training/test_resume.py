@@ -15,7 +15,7 @@ import torch
 from temporal.training import Interrupted, Progress, Run, train
 from temporal.training.run import alone, is_blank
 
-pytestmark = pytest.mark.usefixtures("quick_pictures")
+pytestmark = pytest.mark.usefixtures("quick_writing")
 KILLED = -signal.SIGKILL
 
 
@@ -37,7 +37,7 @@ def go(short, in_child):
 
 
 @pytest.fixture(scope="module")
-def whole(go, quick_pictures, tmp_path_factory):
+def whole(go, quick_writing, tmp_path_factory):
     """The run that is never stopped."""
     folder = tmp_path_factory.mktemp("never-stopped") / "run"
     assert go(folder) == (0, "")
@@ -103,7 +103,7 @@ def test_killed_and_resumed_is_the_same_to_the_last_bit(go, whole, tmp_path, pla
 
 
 @pytest.fixture(scope="module")
-def places(go, quick_pictures, tmp_path_factory):
+def places(go, quick_writing, tmp_path_factory):
     """Every place that a run passes, in order."""
     folder = tmp_path_factory.mktemp("traced")
     assert go(folder / "run", f"trace {folder / 'places'}")[0] == 0

@@ -26,6 +26,7 @@ EXTRAS = {
     "docs": "the manual",
     "mic": "live input from a microphone",
     "nir": "networks to and from other tools",
+    "cluster": "studies over several machines",
     "onnx": "front ends as ONNX files",
 }
 # Their layers are accepted and compared with; nothing on the way from a recording to a decision imports them.
@@ -35,7 +36,7 @@ _LOADED = {
     "torch", "torchaudio", "numba", "llvmlite", "numpy", "scipy", "h5py", "soundfile", "soxr", "safetensors",
     "triton", "matplotlib",
 }  # fmt: skip
-_MODULES = {"tomli-w": "tomli_w", "espeakng-loader": "espeakng_loader", "dcls": "DCLS"}
+_MODULES = {"tomli-w": "tomli_w", "espeakng-loader": "espeakng_loader", "dcls": "DCLS", "pillow": "PIL"}
 _REQUIREMENT = re.compile(r"([\w.-]+)\s*(?:\[[\w,]*\])?\s*([^;]*)(?:;\s*(.*))?")
 
 

@@ -240,6 +240,41 @@ def test_convolutions_use_no_local_memory_and_wide_accesses(architecture):
         assert not code.narrow() - {"LDG.E.64", "STG.E.64"}, (name, code)
 
 
+def check_dense(name, launch, architecture):
+    """Signals in 128 bits, on their way to tensor cores; only a bias is read in less."""
+    code = machine_code(launch.compile(architecture))
+    assert code.spills == 0 and code.local_bytes == 0, (name, code)
+    copied = [access for access in code.accesses if access.startswith("LDGSTS")]
+    assert copied and all(access.endswith(".128") for access in copied), (name, code)
+    assert code.narrow() <= {"LDG.E", "LDG.E.64"} and (not code.narrow() or "forward" in name), (name, code)
+    assert code.registers <= 255 and code.shared_bytes <= 163 << 10, (name, code)  # of an A100's multiprocessor
+
+
+def test_dense_convolutions_use_no_local_memory_and_wide_accesses():
+    name, launch, _ = next(kernels.dense_cases())
+    check_dense(name, launch, 90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", kernels.ARCHITECTURES)
+def test_all_dense_convolutions(architecture):
+    for name, launch, _ in kernels.dense_cases():
+        check_dense(name, launch, architecture)
+
+
+def test_three_products_where_torch_allows_no_tf32(monkeypatch):
+    from temporal.kernels.dilated import cuda
+
+    x, weight = torch.empty(64, 2, 32, device="meta"), torch.empty(32, 32, 3, device="meta")
+
+    def precision(x):
+        return cuda.plan_dense(x, weight.to(x.dtype), None, None, 1, "none", False)[2].constants["PRECISION"]
+
+    assert (precision(x), precision(x.bfloat16())) == ("tf32", "tf32")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    assert (precision(x), precision(x.bfloat16())) == ("tf32x3", "tf32")
+
+
 @same_compiler
 def test_the_committed_lines_about_convolutions():
     assert "\n".join(kernels.dilated_table()) in TABLE

@@ -32,6 +32,10 @@ def test_a_rehearsal_runs_every_part(gpu_check, tmp_path, capsys):
     assert len(result["parity"]) == len(gpu_check.NEURONS) * 9
     assert all(line["passed"] for section in ("parity", "no wait", "graph") for line in result[section])
     assert any(line["name"] == "temporal LIF, training, bfloat16" for line in result["speed"])
+    assert {line["name"].split(",")[0] for line in result["conv"]} == {"depthwise", "dense"}
+    assert {"synapse", "axon", "dendrite", "additive", "cuDNN", "dcls"} == {
+        line["name"].split(",")[0] for line in result["delays"]
+    }
     assert "0 failed" in capsys.readouterr().out
 
 

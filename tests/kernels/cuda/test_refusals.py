@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from temporal.kernels import use
+from temporal.kernels import dilated, use
 from temporal.kernels.adaptive import adaptive
 from temporal.kernels.adaptive_late import adaptive_late
 from temporal.kernels.cuba import cuba
@@ -85,6 +85,20 @@ def test_delayed_synapses(monkeypatch):
         pytest.raises(NotImplementedError, match="needs a CUDA tensor, the history is on cpu; use: cpu, ref"),
     ):
         delayed_linear(torch.zeros(30, 2, 4), torch.zeros(3, 4), torch.zeros(3, 4), 0.5, max_delay=24)
+
+
+def test_causal_convolutions(monkeypatch):
+    """Depthwise and dense, not in groups."""
+    refuses = dilated._BACKENDS.refusals["cuda"]
+
+    def reason(weight, groups):
+        stand = on_gpu()
+        stand.shape, stand.numel = (9, 2, 4), lambda: 72
+        return refuses(stand, torch.empty(weight, device="meta"), None, 1, groups)
+
+    monkeypatch.setattr(dilated, "find_spec", lambda name: object())
+    assert reason((4, 1, 3), 4) is reason((5, 4, 3), 1) is None
+    assert reason((4, 2, 3), 2) == "has dense and depthwise kernels, not 2 groups of 4 channels into 4"
 
 
 def test_everything_imports_and_runs_without_triton():
