@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import temporal
 from temporal.layers._rows import rows_of_batch
 from temporal.training import Augment, Run, loop, pictures, train
+from temporal.training._checkpoint import Position, share_checkpoint
 from temporal.training._ranks import Ranks, World, whole_batch, world_of
 
 
@@ -195,6 +196,30 @@ def test_batch_norm_is_that_of_all_processes():
                 torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
             sums = [total + part for total, part in zip(sums, found[4:], strict=True)]
         torch.testing.assert_close(sums, [of_weight, of_bias], rtol=0, atol=1e-12)
+
+
+def share_a_place(rank):
+    ranks = Ranks("cpu")
+    torch.manual_seed(rank)
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=9)
+    position, rows = Position(), []
+    if ranks.first:  # which alone has a checkpoint
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        schedule.step()
+        position.advance(4, 0.5, 3)
+        rows = [{"epoch": 1}]
+    rows = share_checkpoint(ranks, model, optimizer, schedule, position, rows)
+    moments = optimizer.state_dict()["state"][0]["exp_avg"]
+    return model.weight.tolist(), moments.tolist(), schedule.last_epoch, vars(position), rows
+
+
+def test_all_continue_from_where_the_first_stands():
+    first, second = together(2, share_a_place)
+    assert first[0] == second[0] == "done", [first, second]
+    assert second[1] == first[1] and first[1][-1] == [{"epoch": 1}] and first[1][-2]["right"] == 3
 
 
 @pytest.mark.parametrize(("total", "ranks"), [(7, 2), (2, 3), (64, 8), (1, 4), (9, 1)])
