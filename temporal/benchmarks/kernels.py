@@ -267,11 +267,11 @@ def delayed_cases(counts: Sequence[int] = (1, 6)) -> Iterator[Delays]:
     sigma = history.new_empty(())
     rows, signal = steps * batch, 4.0 * grad.numel()
     for count in counts:
-        rest: Any = (sigma, max_delay, "gaussian", count)
-        given, synapses = (history, pairs, pairs), rows * neurons * neurons
+        synapses = rows * neurons * neurons
         taps = f"{count} live tap{'s' if count > 1 else ''}"
-        _, forward = cuda.plan_forward(*given, *rest)
-        _, _, back = cuda.plan_backward(grad, *given, *rest, needs=(True, True))
+        _, forward = cuda.plan_forward(history, pairs, pairs, sigma, max_delay, "gaussian", count)
+        both = (True, True)
+        _, _, back = cuda.plan_backward(grad, history, pairs, pairs, sigma, max_delay, "gaussian", count, both)
         once, window = synapses * count, synapses * (8 + count - 1) / 8
         again = window + synapses / max(1, 2 // count)
         yield Delays(f"synapses, forward, {taps}", forward, once, window, 2 * signal)
