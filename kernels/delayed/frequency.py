@@ -13,7 +13,7 @@ block of outputs at a time, so that no signal or kernel is ever there at all poi
 import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,7 +49,8 @@ def forward(history: Tensor, weight: Tensor, delay: Tensor, sigma: Tensor, max_d
         pieces = _pieces(weight, block)
         # As [I, o], so that a product's last axis is contiguous everywhere.
         ks = [by_lag(weight[o], delay[o], sigma, max_delay, kernel, turned=True) for o in pieces]
-        work, ys = _Work(), [None] * len(ks)
+        work = _Work()
+        ys: list[Any] = [None] * len(ks)
         for p in _some(points, windows.shape[1], weight):
             x = _at_points(points.of_steps[p], windows, work("x"))
             for n, k in enumerate(ks):
@@ -101,7 +102,8 @@ def backward(
 
 def _of_lags(grads: Tensor, windows: Tensor, weight: Tensor, pieces: list[slice], points: _Points) -> list[Tensor]:
     """The gradients of the pieces' kernels, [lags, o, I]."""
-    work, found = _Work(), [None] * len(pieces)
+    work = _Work()
+    found: list[Any] = [None] * len(pieces)
     for p in _some(points, windows.shape[1], weight):
         x = _at_points(points.of_steps[p], windows, work("x"))
         for n, o in enumerate(pieces):
@@ -109,7 +111,7 @@ def _of_lags(grads: Tensor, windows: Tensor, weight: Tensor, pieces: list[slice]
             of_k = _product(of_y.transpose(1, 2), x, work("k"))
             place = _Work()("lags") if found[n] is None else found[n]
             found[n] = _at_points(points.of_lags[p].t(), of_k, place, add=found[n] is not None)
-    return found  # type: ignore[return-value] # there is at least one point
+    return found
 
 
 def _of_windows(
@@ -118,7 +120,7 @@ def _of_windows(
     """The gradients of the windows, added to what other blocks of outputs gave."""
     work = _Work()
     for p in _some(points, grads.shape[1], weight):
-        of_x: Tensor | None = None
+        of_x: Any = None
         for k, o in zip(ks, pieces, strict=True):
             of_y = _at_points(points.together[:, p].t(), grads[:, :, o].contiguous(), work("y"))
             of_x = _product(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,7 @@ class BatchNorm(nn.Module):
         if self.training:
             # What is off the mean gives the variance and the result: one tensor is kept for the backward pass, not two.
             x, var = self._batch_statistics(x, lengths)
-            scale, shift = self.weight * torch.rsqrt(var + self.eps), self.bias
+            scale, shift = self.weight * torch.rsqrt(var + self.eps), cast(Tensor, self.bias)
         else:
             scale, shift = self.affine()
         rest = (1,) * (x.ndim - 3)
