@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from temporal.layers import Model, Sequential, fold
+from temporal.layers import Model
 from temporal.models.deploy import deploy
 
 from .runner import Runner
@@ -24,37 +24,41 @@ class Agreement:
 
     Args:
         recordings: how many were run.
-        streamed: the largest difference of a class's score, 0..1, between the whole recording and a stream of it.
-        streamed_labels: recordings that the stream decides otherwise.
+        streamed: the largest difference of a class's score, 0..1, between the whole recording and a stream of it; None where
+            it cannot be streamed.
+        streamed_labels: recordings that the stream decides otherwise; None likewise.
         event: the same difference between the whole recording and the event engine; None where that has not all layers.
         event_labels: recordings that it decides otherwise; None likewise.
-        why: what the event engine lacks; "" where it lacks nothing.
+        no_stream, no_events: why; "" where there is nothing to say.
     """
 
     recordings: int
-    streamed: float
-    streamed_labels: int
+    streamed: float | None = None
+    streamed_labels: int | None = None
     event: float | None = None
     event_labels: int | None = None
-    why: str = ""
+    no_stream: str = ""
+    no_events: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and names."""
         return asdict(self)
 
     def __str__(self) -> str:
-        text = (
-            f"dense, streamed and event-driven, {self.recordings} recordings: scores differ by at most {self.streamed:.1e} "
-            f"in a stream ({self.streamed_labels} other labels)"
-        )
-        if self.event is None:
-            return f"{text}; no event engine: {self.why}"
-        return f"{text}, {self.event:.1e} on events ({self.event_labels} other labels)"
+        ways = [
+            ("in a stream", self.streamed, self.streamed_labels, f"no stream: {self.no_stream}"),
+            ("on events", self.event, self.event_labels, f"no event engine: {self.no_events}"),
+        ]
+        told = [
+            why if value is None else f"scores differ by at most {value:.1e} {way} ({labels} other labels)"
+            for way, value, labels, why in ways
+        ]
+        return f"dense, streamed and event-driven, {self.recordings} recordings: {'; '.join(told)}"
 
 
 @torch.inference_mode()
 def compare_engines(
-    model: Model, recordings: Iterable[Tensor], *, chunk: int = 1000, steps_per_second: float | None = None
+    model: Model, recordings: Iterable[Tensor], *, chunk: int = 160, steps_per_second: float | None = None
 ) -> Agreement:
     """Run recordings through the deployed model whole, as a stream, and through the event engine.
 
@@ -79,50 +83,80 @@ def compare_engines(
         (True, True)
     """
     deployed = deploy(model)
-    runner, why = _runner(model)
-    streamed, events, other = [0.0], [0.0], [0, 0]
+    rate = None if deployed.frontend is not None else steps_per_second
+    ways: list[_Way] = [_Streams(deployed, rate, chunk), _Events(model, deployed)]
     count = 0
     for recording in recordings:
         count += 1
-        signal = recording.double()
-        whole = deployed(signal.unsqueeze(0) if deployed.frontend is not None else signal.unsqueeze(1))[0]
-        stream = Stream(deployed, None if deployed.frontend is not None else steps_per_second)
-        for part in signal.split(chunk):
-            stream.push(part)
-        stream.finish()
-        _note(whole, stream.whole, streamed, other, 0)
-        if runner is not None:
-            _note(whole, _on_events(runner, deployed, signal), events, other, 1)
+        signal = recording.to(next(iter(deployed.parameters()), recording.double()))
+        whole = deployed(_batched(deployed, signal))[0]
+        for way in ways:
+            way.compare(whole, signal)
     if not count:
         raise ValueError("compare_engines: no recording to run")
-    if runner is None:
-        return Agreement(count, max(streamed), other[0], why=why)
-    return Agreement(count, max(streamed), other[0], max(events), other[1])
+    streamed, events = ways
+    return Agreement(count, streamed.worst, streamed.other, events.worst, events.other, streamed.fault, events.fault)
 
 
-def _runner(model: Model) -> tuple[Runner | None, str]:
-    """The event engine of the deployed network in float32, or why there is none."""
-    deployed = deploy(model, torch.float32)
-    network = (
-        fold(deployed.network) if isinstance(deployed.network, torch.nn.Sequential) else Sequential(deployed.network)
-    )
-    try:
-        return Runner(network, "event", readout=deployed.readout), ""
-    except TypeError as error:
-        return None, str(error)
+class _Way:
+    """One way to run a model, and how far from the whole recording it has been."""
+
+    def __init__(self) -> None:
+        self.worst: float | None = 0.0
+        self.other: int | None = 0
+        self.fault = ""
+
+    def run(self, signal: Tensor) -> Tensor | None:
+        """The logits of one recording; None where it has no step."""
+        raise NotImplementedError
+
+    def compare(self, whole: Tensor, signal: Tensor) -> None:
+        if self.worst is None or self.other is None:
+            return
+        try:
+            found = self.run(signal)
+        except (TypeError, ValueError) as error:  # a layer, or a front end, that cannot do this
+            self.give_up(error)
+            return
+        if found is not None:
+            found = found.to(whole)
+            self.worst = max(self.worst, float((whole.softmax(-1) - found.softmax(-1)).abs().max()))
+            self.other += int(whole.argmax() != found.argmax())
+
+    def give_up(self, error: Exception) -> None:
+        self.worst, self.other, self.fault = None, None, str(error)
 
 
-def _on_events(runner: Runner, deployed: Model, signal: Tensor) -> Tensor | None:
-    x, _ = deployed.steps(signal.unsqueeze(0) if deployed.frontend is not None else signal.unsqueeze(1))
-    if deployed.tail:
-        x = torch.cat([x, x.new_zeros(deployed.tail, *x.shape[1:])])
-    runner.reset()
-    runner.run(x.float())
-    return None if runner.logits is None else runner.logits[0]
+class _Streams(_Way):
+    def __init__(self, deployed: Model, rate: float | None, chunk: int) -> None:
+        super().__init__()
+        self.deployed, self.rate, self.chunk = deployed, rate, chunk
+
+    def run(self, signal: Tensor) -> Tensor | None:
+        stream = Stream(self.deployed, self.rate)
+        for part in signal.split(self.chunk):
+            stream.push(part)
+        stream.finish()
+        return stream.whole
 
 
-def _note(whole: Tensor, found: Tensor | None, differences: list[float], other: list[int], place: int) -> None:
-    if found is None:  # no step at all
-        return
-    differences.append(float((whole.softmax(-1) - found.to(whole).softmax(-1)).abs().max()))
-    other[place] += int(whole.argmax() != found.argmax())
+class _Events(_Way):
+    def __init__(self, model: Model, deployed: Model) -> None:
+        super().__init__()
+        self.deployed = deployed
+        narrow = deploy(model, torch.float32)
+        try:
+            self.runner = Runner(narrow.network, "event", readout=narrow.readout)
+        except (TypeError, ValueError) as error:
+            self.give_up(error)
+
+    def run(self, signal: Tensor) -> Tensor | None:
+        x, _ = self.deployed.steps(_batched(self.deployed, signal))
+        x = torch.cat([x, x.new_zeros(self.deployed.tail, *x.shape[1:])])
+        self.runner.reset()
+        self.runner.run(x.float())
+        return None if self.runner.logits is None else self.runner.logits[0]
+
+
+def _batched(model: Model, signal: Tensor) -> Tensor:
+    return signal.unsqueeze(1 if model.frontend is None else 0)

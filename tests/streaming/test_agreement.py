@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import temporal
+import temporal.frontends
 from temporal.delays import DelayedLinear
 from temporal.layers import LastStep, Model, SumSoftmax
 from temporal.models import GRU, DelayedLIF, Mel, ModelSpec
@@ -29,7 +30,7 @@ def spiking_model(frontend=True):
 def test_three_ways_agree():
     waves = [0.1 * torch.randn(n) for n in (4000, 1601, 9000)]
     agreement = compare_engines(spiking_model(), waves, chunk=331)
-    assert agreement.recordings == 3 and agreement.why == ""
+    assert agreement.recordings == 3 and agreement.no_events == agreement.no_stream == ""
     assert agreement.streamed < 1e-9 and agreement.streamed_labels == 0
     assert agreement.event < 0.05 and agreement.event_labels == 0
     assert "3 recordings" in str(agreement) and agreement.to_dict()["recordings"] == 3
@@ -44,7 +45,17 @@ def test_without_a_front_end():
 def test_a_network_without_events_says_so():
     model = ModelSpec(frontend=None, network=GRU(hidden=6, layers=1), labels=("a", "b"), inputs=4).build()
     agreement = compare_engines(model, [torch.rand(20, 4)], steps_per_second=100.0)
-    assert agreement.event is None and "GRU" in agreement.why and "no event engine" in str(agreement)
+    assert agreement.event is None and "GRU" in agreement.no_events and "no event engine" in str(agreement)
+    assert agreement.streamed < 1e-9
+
+
+def test_a_front_end_without_a_stream_says_so():
+    whole = temporal.frontends.Chain(
+        temporal.frontends.MelSpectrogram(16000, n_mels=4), temporal.frontends.UtteranceNormalize()
+    )
+    network = temporal.Sequential(torch.nn.Linear(4, 2), LI(2.0))
+    agreement = compare_engines(Model(whole, network, SumSoftmax(), labels=["a", "b"]), [torch.randn(8000)])
+    assert agreement.streamed is None and "no stream" in str(agreement) and agreement.event < 1e-4
 
 
 def test_a_stream_that_errs_is_seen(monkeypatch):

@@ -136,9 +136,9 @@ def test_measured_numbers_are_those_of_the_deployed_network(trained):
     spikes = sum(measured.activity.layers[0].counts)
     assert spikes > 0 and last.operations == spikes * 3  # each reaches the three classes
     assert first.depth <= 6 and first.buffer_bytes == 4 * 6 * 20 and last.buffer_bytes == 4 * 6 * 24
-    streamed, events = measured.agreements
-    assert streamed.recordings == streamed.same == 8 and 0 <= streamed.difference < 1e-9  # float64 both
-    assert events.same == 8 and 0 < events.difference < 1e-2  # float32: sums differ, and spikes nearly never
+    found = measured.agreement
+    assert (found.recordings, found.streamed_labels, found.event_labels) == (8, 0, 0)
+    assert 0 <= found.streamed < 1e-9 and 0 < found.event < 1e-2  # float64 both; float32: spikes differ nearly never
     axes = measured.rasters[0][1].axes[0]
     assert axes.get_ylabel() == "frequency (kHz)" and len(axes.get_yticklabels()) == 5
 

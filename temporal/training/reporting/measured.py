@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,36 +15,17 @@ from torch import Tensor
 from temporal.analysis import Activity, measure_activity, raster, record_spikes
 from temporal.layers import Model
 from temporal.models import deploy
-from temporal.streaming import Runner, Stream
+from temporal.streaming import Agreement, compare_engines
 
 from ..data import AnyData, gather, open_part, seconds_per_step
 from ..evaluation import Result
 from ..recipe import Recipe
 
-__all__ = ["Agreement", "Measured", "measure"]
+__all__ = ["Measured", "measure"]
 
 _MEASURED = 128  # recordings, from all over the part
 _COMPARED = 8
 _BATCH = 32
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far the ways to run a network are apart.
-
-    Args:
-        way: "streamed" or "event-driven".
-        difference: the largest between its logits and those of the whole recording at once.
-        same: in how many recordings the decision is the same.
-        recordings: how many were compared.
-        fault: why it could not be run; "" otherwise.
-    """
-
-    way: str
-    difference: float = 0.0
-    same: int = 0
-    recordings: int = 0
-    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +38,7 @@ class Measured:
         activity: of the network, summed over some of them.
         seconds_per_step: of the network.
         rasters: (title, figure) of the chosen recordings.
-        agreements: of the ways to run it.
+        agreement: of the ways to run it.
         messages: what a reader should know.
     """
 
@@ -66,7 +47,7 @@ class Measured:
     activity: Activity
     seconds_per_step: float
     rasters: list[tuple[str, Any]]
-    agreements: list[Agreement]
+    agreement: Agreement
     messages: list[str]
 
 
@@ -100,8 +81,8 @@ def measure(
     activity = _activity(deployed, dataset, progress)
     step = seconds_per_step(model, dataset)
     rasters = [_raster(deployed, dataset, row, title, step) for row, title in chosen]
-    agreements = _agreements(deployed, dataset, step)
-    return Measured(part, len(dataset), activity, step, rasters, agreements, messages)
+    agreement = compare_engines(model, _signals(model, dataset), steps_per_second=1 / step)
+    return Measured(part, len(dataset), activity, step, rasters, agreement, messages)
 
 
 def _open(recipe: Recipe, model: Model, part: str) -> tuple[str, AnyData]:
@@ -225,38 +206,8 @@ def _frequencies(model: Model, bins: int) -> list[float] | None:
     return None
 
 
-def _agreements(model: Model, dataset: AnyData, step: float) -> list[Agreement]:
-    """The same recordings whole, in chunks, and spike by spike."""
-    rows = _spread(len(dataset), _COMPARED)
-    signals = [gather(dataset, [row])[:2] for row in rows]
-    whole = [model(signal.double(), lengths)[0] for signal, lengths in signals]
-
-    def streamed(row: int, signal: Tensor) -> Tensor:
-        own = model.frontend is not None
-        stream = Stream(model, sample_rate=None if own else 1 / step)
-        wave = signal[0] if own else signal[:, 0]
-        for chunk in wave.double().split(max(1, round(0.02 * (model.sample_rate or 0))) if own else 7):
-            stream.push(chunk)
-        stream.finish()
-        if stream.whole is None:
-            raise ValueError("nothing came out of the stream")
-        return stream.whole
-
-    def by_events(row: int, signal: Tensor) -> Tensor:
-        runner = Runner(model.network, engine="event", readout=model.readout)
-        runner.run(_steps(model, dataset, [row])[0].float())
-        if runner.logits is None:
-            raise ValueError("nothing came out of the event engine")
-        return runner.logits[0].double()
-
-    found = []
-    for way, run in (("streamed, in chunks", streamed), ("event-driven, in float32", by_events)):
-        try:
-            pairs = [(a, run(row, s[0])) for a, row, s in zip(whole, rows, signals, strict=True)]
-        except (TypeError, ValueError) as error:
-            found.append(Agreement(way, fault=str(error)))
-            continue
-        worst = max(float((a - b).abs().max()) for a, b in pairs)
-        same = sum(int(a.argmax()) == int(b.argmax()) for a, b in pairs)
-        found.append(Agreement(way, worst, same, len(pairs)))
-    return found
+def _signals(model: Model, dataset: AnyData) -> Iterator[Tensor]:
+    """Some recordings, one by one, as a stream would bring them."""
+    for row in _spread(len(dataset), _COMPARED):
+        signal, lengths = gather(dataset, [row])[:2]
+        yield (signal[0] if model.frontend is not None else signal[:, 0])[: lengths[0]]

@@ -245,13 +245,17 @@ def deployment_section(facts: RunFacts) -> Section | None:
     """How far a stream and the event engine are from the whole recording at once."""
     if facts.measured is None:
         return None
+    found = facts.measured.agreement
     rows, faults = [], []
-    for one in facts.measured.agreements:
-        if one.fault:
-            faults.append(Text(f"Not {one.way}: {one.fault}", "note"))
+    for way, difference, other, why in (
+        ("streamed, in chunks", found.streamed, found.streamed_labels, found.no_stream),
+        ("event-driven, in float32", found.event, found.event_labels, found.no_events),
+    ):
+        if difference is None or other is None:
+            faults.append(Text(f"Not {way}: {why}", "note"))
         else:
-            rows.append([one.way, f"{one.recordings}", f"{one.same}", f"{one.difference:.2g}"])
-    header = ["way to run it", "recordings", "same decision", "largest difference of logits"]
+            rows.append([way, f"{found.recordings}", f"{found.recordings - other}", f"{difference:.2g}"])
+    header = ["way to run it", "recordings", "same decision", "largest difference of scores, 0..1"]
     table = (
         [Table(header, rows, "Against the whole recording at once, in float64, as it was evaluated")] if rows else []
     )
