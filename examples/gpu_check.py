@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import copy
 import functools
+import importlib
 import inspect
 import itertools
 import json
@@ -476,11 +477,11 @@ def delay_peers(check: Check, x: torch.Tensor, most: int) -> None:
         "cuDNN": lambda: torch.autograd.grad(F.conv1d(late, kernels), (late, kernels), pull)
     }
     try:
-        from DCLS.construct.modules import Dcls1d
+        peer = importlib.import_module("DCLS.construct.modules")  # `dcls`, which no extra of the examples brings
     except ImportError as missing:
         check.add("delays", "dcls", None, skipped=str(missing))
     else:
-        theirs = Dcls1d(size, size, 1, dilated_kernel_size=most + 1, bias=False, version="gauss").to(check.device)
+        theirs = peer.Dcls1d(size, size, 1, dilated_kernel_size=most + 1, bias=False, version="gauss").to(check.device)
         peers["dcls"] = lambda: torch.autograd.grad(theirs(late), (late, theirs.weight, theirs.P), pull)
     for (name, call), allowed in itertools.product(peers.items(), (True, False)):
         with tf32(allowed):

@@ -1,7 +1,8 @@
 """Large results on the CPU in memory that was used before: new pages cost more time than the kernels that fill them.
 
 A tensor of ``empty`` lends its memory; when the last tensor, view or graph that holds it is gone, the memory waits here
-for the next of about its size. Up to 1/16 of the machine's memory waits; ``empty_cache`` gives it back.
+for the next of about its size. What waits and what is lent are together no more than was ever lent at once, and at most 1/16
+of the machine's memory waits, so that nobody's peak grows by it; ``empty_cache`` gives it back.
 """
 
 import math
@@ -25,6 +26,7 @@ _idle: deque[np.ndarray] = deque()  # longest unused first
 _returned: deque[np.ndarray] = deque()  # filled by finalizers, which run at any moment, also while the lock is held
 _lock = threading.Lock()
 _work: deque[np.ndarray] = deque(maxlen=256)
+_lent = _most = 0  # bytes, now and at most so far
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -44,9 +46,11 @@ def empty_cache() -> None:
     >>> from temporal.kernels import empty_cache
     >>> empty_cache()
     """
+    global _most
     with _lock:
-        _returned.clear()
+        _take_back()
         _idle.clear()
+        _most = _lent
     _work.clear()
 
 
@@ -89,20 +93,31 @@ class workspace:
 
 
 def _taken(size: int) -> np.ndarray:
+    global _lent, _most
     with _lock:
-        while _returned:
-            _idle.append(_returned.popleft())
+        _take_back()
         fitting = [piece for piece in _idle if size <= piece.nbytes <= size * _SLACK]
         best = min(fitting, key=lambda piece: piece.nbytes) if fitting else None
         if best is not None:
             _remove(best)
-        while _idle and sum(piece.nbytes for piece in _idle) > _limit():
+        _lent += size if best is None else best.nbytes
+        _most = max(_most, _lent)
+        room = min(_limit(), _most - _lent)
+        while _idle and sum(piece.nbytes for piece in _idle) > room:
             _idle.popleft()
         if best is not None:
             return best
     raw = np.empty(size + _ALIGNMENT, np.uint8)
     offset = -raw.ctypes.data % _ALIGNMENT
     return raw[offset : offset + size]
+
+
+def _take_back() -> None:
+    global _lent
+    while _returned:
+        piece = _returned.popleft()
+        _lent -= piece.nbytes
+        _idle.append(piece)
 
 
 def _remove(piece: np.ndarray) -> None:

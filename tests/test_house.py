@@ -107,14 +107,17 @@ TESTS = list(sources("tests"))
 EXAMPLES = list(sources("examples"))
 
 
+RENAMED = {"PIL": "pillow"}
+
+
 def declared(*extras: str) -> set[str]:
-    """Import names of what pyproject.toml declares; every one of them is its distribution's name in small letters."""
+    """What pyproject.toml declares; all import names but `RENAMED` are the distribution's, in small letters."""
     wanted = [*PROJECT["dependencies"], *(d for extra in extras for d in PROJECT["optional-dependencies"][extra])]
     return {re.match(r"[\w-]+", requirement).group().lower() for requirement in wanted}
 
 
 def distribution(name: str) -> str:
-    return name.lower().replace("_", "-")
+    return RENAMED.get(name, name.lower().replace("_", "-"))
 
 
 def third_party(names) -> set[str]:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from .._compiled import announced, version
 from .._float32 import exp
-from .._memory import empty
 from .._threads import share
 from .reference import NEGLIGIBLE
 
@@ -31,7 +30,7 @@ _LEAST = np.float32(NEGLIGIBLE)
 
 def kernels(weight: Tensor, delay: Tensor, sigma: float, max_delay: int) -> Tensor:
     """weight times shares, [lags, *shape]; sigma > 0."""
-    out = empty((max_delay + 1, *weight.shape), torch.float32)
+    out = torch.empty(max_delay + 1, *weight.shape)  # soon gone: not of the memory that waits for results
     arrays = [tensor.detach().reshape(-1).numpy() for tensor in (out, weight, delay)]
     narrow, count = np.float32(-0.5 / sigma**2), weight.numel()
     share(lambda first, stop: _fill()(*arrays, narrow, max_delay + 1, count, first, stop), count, _GRAIN)
@@ -40,7 +39,7 @@ def kernels(weight: Tensor, delay: Tensor, sigma: float, max_delay: int) -> Tens
 
 def gradients(grad: Tensor, weight: Tensor, delay: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
     """Of weight, delay and, synapse by synapse, sigma; from those of the kernels, [lags, *shape]."""
-    found = [empty(weight.shape, torch.float32) for _ in range(3)]
+    found = [torch.empty(weight.shape) for _ in range(3)]
     arrays = [tensor.detach().reshape(-1).numpy() for tensor in (*found, grad, weight, delay)]
     narrow, count = np.float32(-0.5 / sigma**2), weight.numel()
     numbers = (narrow, np.float32(sigma), grad.shape[0], count)

@@ -60,13 +60,13 @@ def _memory(tensor: Tensor) -> np.ndarray:
 
 
 @intrinsic
-def _tile(typing_context, out, to, to_row, left, at, row, step, panel, depth):
-    """_ROWS rows of _PANEL columns: the sum over k of left[at + r row + k step] panel[k]."""
+def _tile(typing_context, out, to, to_row, left, at, row, step, panel, depth, add):
+    """_ROWS rows of _PANEL columns: the sum over k of left[at + r row + k step] panel[k], added to out or not."""
     place = types.intp
-    signature = types.void(out, place, place, left, place, place, place, panel, place)
+    signature = types.void(out, place, place, left, place, place, place, panel, place, types.boolean)
 
     def generate(context, builder, signature, arguments):
-        _, to, to_row, _, at, row, step, _, depth = arguments
+        _, to, to_row, _, at, row, step, _, depth, add = arguments
         target, factors, values = (
             context.make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 3, 7)
         )
@@ -76,6 +76,11 @@ def _tile(typing_context, out, to, to_row, left, at, row, step, panel, depth):
             rows.append(builder.add(at, builder.mul(row, ir.Constant(row.type, r))))
             for total in line:
                 builder.store(ir.Constant(_VECTOR, [0.0] * _LANES), total)
+        with builder.if_then(add):
+            for r, line in enumerate(totals):
+                here = builder.add(to, builder.mul(to_row, ir.Constant(to_row.type, r)))
+                for v, total in enumerate(line):
+                    builder.store(builder.load(_vector(builder, target, here, v), align=4), total)
         undefined, zeros = (
             ir.Constant(_VECTOR, ir.Undefined),
             ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES),
@@ -125,16 +130,18 @@ def _multiply():
                     target[n] = 0
             for r in range(0, rows, _ROWS):
                 to, at = z * out_z + column, z * left_z
-                if r + _ROWS <= rows and wide == _PANEL and not add:
-                    _tile(out, to + r * out_row, out_row, left, at + r * left_row, left_row, left_step, panel, depth)
+                if r + _ROWS <= rows and wide == _PANEL:
+                    _tile(
+                        out, to + r * out_row, out_row, left, at + r * left_row, left_row, left_step, panel, depth, add
+                    )
                     continue
                 # The last rows are fewer than a tile's: some of those before are taken again.
                 begin = min(r, max(0, rows - _ROWS))
                 if begin + _ROWS <= rows:
-                    _tile(edge, 0, _PANEL, left, at + begin * left_row, left_row, left_step, panel, depth)
+                    _tile(edge, 0, _PANEL, left, at + begin * left_row, left_row, left_step, panel, depth, False)
                 else:
                     for one in range(rows):
-                        _tile(edge[one * _PANEL :], 0, 0, left, at + one * left_row, 0, left_step, panel, depth)
+                        _tile(edge[one * _PANEL :], 0, 0, left, at + one * left_row, 0, left_step, panel, depth, False)
                 for one in range(r, min(r + _ROWS, rows)):
                     given, target = edge[(one - begin) * _PANEL :], out[to + one * out_row :]
                     if add:

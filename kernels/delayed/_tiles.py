@@ -1,4 +1,4 @@
-"""The inner loops of ``cpu.py`` and ``_late.py`` in vectors that stay in registers; alone LLVM fears overlaps.
+"""The inner loops of ``cpu.py`` and ``_late.py``, in registers: LLVM would have to prove that no rows overlap.
 
 All arrays are flat; float32 but for the places, which are int32. Everything is counted in elements.
 """

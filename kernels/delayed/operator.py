@@ -71,9 +71,12 @@ def _forward(history, weight, delay, sigma, width, max_delay, kernel):
 
 
 def _backward(grad, history, weight, delay, sigma, width, max_delay, kernel, needs):
-    backend = _BACKENDS.choose(history, weight, delay, sigma, width, max_delay, kernel)
+    packed = history.dtype == torch.uint8
+    backend = _BACKENDS.choose(grad if packed else history, weight, delay, sigma, width, max_delay, kernel)
     wanted = (needs[0], any(needs[1:]))
     live, way = _way(history, weight, _width(sigma, width), max_delay, kernel)
+    if packed and way != "frequency":
+        history = history.to(grad.dtype)
     given = (grad, history, weight, delay, sigma, max_delay, kernel)
     if way == "taps" and backend is not reference:
         of_history, of_parameters = backend.backward(*given, live, wanted)
@@ -84,7 +87,7 @@ def _backward(grad, history, weight, delay, sigma, width, max_delay, kernel, nee
     # One that is not wanted has no elements: operators return tensors.
     results = (of_history, *of_parameters)
     return tuple(
-        history.new_empty(0) if found is None or not needed else found.contiguous()
+        grad.new_empty(0) if found is None or not needed else found.contiguous()
         for found, needed in zip(results, needs, strict=True)
     )
 
@@ -95,7 +98,7 @@ def _way(history: Tensor, weight: Tensor, width: float, max_delay: int, kernel: 
     steps, batch, inputs = history.shape[0] - max_delay, *history.shape[1:]
     sizes = (steps, batch, inputs, weight.shape[0], synapses, max_delay, live)
     on_gpu = history.device.type == "cuda"
-    return live, form_on_gpu(*sizes) if on_gpu else form(*sizes, history.dtype == torch.float32)
+    return live, form_on_gpu(*sizes) if on_gpu else form(*sizes, weight.dtype == torch.float32)
 
 
 def _dense_forward(history, weight, delay, sigma, max_delay, kernel):
@@ -169,7 +172,15 @@ _BACKENDS = Backends(
 
 
 def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:4])
+    history = inputs[0]
+    # Not where a compiler or a mode looks on, whose tensors may have no numbers: what is kept depends on them.
+    watched = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack()
+    real = type(history) is Tensor and not watched
+    if real and history.device.type == "cpu" and history.dtype == torch.float32:
+        from ._kept import packed  # numba, when used
+
+        history = packed(history)
+    ctx.save_for_backward(history, *inputs[1:4])
     ctx.rest = inputs[4:]
 
 

@@ -139,6 +139,7 @@ def with_precision(launch: Launch, precision: str) -> Launch:
 
 def _precision(dtype: torch.dtype) -> str:
     """How float32 meets tensor cores: in TF32 where torch lets cuDNN do so, else in three products of its parts."""
-    if dtype != torch.float32 or torch.backends.cudnn.conv.fp32_precision == "tf32":  # type: ignore[attr-defined]
+    cudnn: Any = torch.backends.cudnn  # whose attributes are made as it loads
+    if dtype != torch.float32 or cudnn.conv.fp32_precision == "tf32":
         return "tf32"
     return "tf32x3"

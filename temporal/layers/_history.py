@@ -22,7 +22,7 @@ def whole(owner: str, name: str, value: int, least: int = 1) -> int:
 def check_inputs(
     owner: str, x: Tensor, state: Tensor | None, weight: Tensor, features: tuple[str, int], past: int, kept: str
 ) -> None:
-    """x [T, B, features] of the weights' dtype, and the last `past` inputs of the same batch, or None.
+    """x [T, B, features] of the weights' dtype and device, and the last `past` inputs of the same batch, or None.
 
     Args:
         owner: the class that errors name.
@@ -38,6 +38,8 @@ def check_inputs(
 
 def check_history(owner: str, x: Tensor, state: Tensor | None, weight: Tensor, past: int, kept: str) -> None:
     """x, of a shape that is right, of the weights' dtype; and the last `past` inputs of the same batch, or None."""
+    if x.device != weight.device:
+        raise ValueError(f"{owner}: x is on {x.device}, the weights are on {weight.device}: move one of them")
     if x.dtype != weight.dtype and not autocasts(x, weight):
         raise TypeError(
             f"{owner}: x is {_short(x.dtype)}, the weights are {_short(weight.dtype)}: "
@@ -51,6 +53,8 @@ def check_history(owner: str, x: Tensor, state: Tensor | None, weight: Tensor, p
             f"{owner}: state has shape {list(state.shape)}, expected {list(shape)}: "
             f"the last {kept} inputs of the same batch"
         )
+    if state.device != x.device:
+        raise ValueError(f"{owner}: state is on {state.device}, x is on {x.device}: they must agree")
     if state.dtype != x.dtype:
         raise TypeError(f"{owner}: state is {_short(state.dtype)}, x is {_short(x.dtype)}: they must agree")
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,23 +63,25 @@ class BatchNorm(nn.Module):
             raise ValueError(f"BatchNorm: x has shape {tuple(x.shape)}; [T, B, {self.num_features}, ...] is right")
         dtype = x.dtype
         x = x.to(torch.promote_types(dtype, self.weight.dtype))  # half precision has too few digits for a variance
-        mean, var = self._batch_statistics(x, lengths) if self.training else (self.running_mean, self.running_var)
-        scale, shift = self._scale_and_shift(mean, var)
+        if self.training:
+            # What is off the mean gives the variance and the result: one tensor is kept for the backward pass, not two.
+            x, var = self._batch_statistics(x, lengths)
+            scale, shift = self.weight * torch.rsqrt(var + self.eps), cast(Tensor, self.bias)
+        else:
+            scale, shift = self.affine()
         rest = (1,) * (x.ndim - 3)
         return torch.addcmul(shift.view(-1, *rest), x, scale.view(-1, *rest)).to(dtype)
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """The map of evaluation, y = x * scale + shift, per feature: (scale [N], shift [N])."""
-        return self._scale_and_shift(self.running_mean, self.running_var)
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
-    def _scale_and_shift(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        return scale, self.bias - mean * scale
-
     def _batch_statistics(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What is off the batch's mean, [T, B, N, *rest], and the variance, [N]; moves the running averages."""
         over = [axis for axis in range(x.ndim) if axis != 2]
         per_step = math.prod(x.shape[3:])
         if lengths is None:
@@ -96,14 +98,12 @@ class BatchNorm(nn.Module):
             )
         mean = total / count
         off = x - mean.view(-1, *(1,) * (x.ndim - 3))
-        if mask is not None:
-            off = off * mask
-        (squares,) = _over_ranks(off.square().sum(over))
+        (squares,) = _over_ranks((off if mask is None else off * mask).square().sum(over))
         var = squares / count
         with torch.no_grad():
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), self.momentum)
-        return mean, var
+        return off, var
 
 
 def _over_ranks(*values: Tensor) -> Sequence[Tensor]:

@@ -21,7 +21,7 @@ from ._ranks import Ranks
 from .recipe import Recipe
 from .run import Run
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Unreadable(ValueError):
@@ -115,7 +115,7 @@ def restore_checkpoint(
     file, stored = _newest(run, say)
     if file is None or stored is None:
         return None
-    changed = differences(stored.get("recipe", recipe.to_dict()), recipe.to_dict())
+    changed = differences(_recipe_of(file, stored, recipe), recipe.to_dict())
     if changed:
         what = ", ".join(f"{key} (there {theirs!r}, here {ours!r})" for key, (theirs, ours) in changed.items())
         raise ValueError(f"{file}: a checkpoint of another recipe: {what}")
@@ -143,6 +143,14 @@ def share_checkpoint(
             part.load_state_dict(state)
         vars(position).update(place)
     return rows
+
+
+def _recipe_of(file: Path, stored: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """The recipe that a checkpoint is of; what a version before could not say yet, it did in the way of the defaults."""
+    try:
+        return Recipe.from_dict(stored.get("recipe", recipe.to_dict())).to_dict()
+    except ValueError as error:
+        raise ValueError(f"{file}: of a recipe that this version does not know: {error}") from None
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:

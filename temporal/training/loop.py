@@ -331,7 +331,8 @@ class _Training:
 
         finding = not_finite(self.model, loss, step + 1, again, self.recipe)
         self.health.lost(self.position.epoch + 1, finding)
-        self.health.save(self.run)
+        with contextlib.suppress(OSError):  # of the two, the loss is the news
+            self.health.save(self.run)
         raise FloatingPointError(f"{finding}; the run stays as the last epoch left it")
 
     def _save(self) -> None:

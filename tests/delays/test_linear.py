@@ -384,6 +384,33 @@ def test_bad_input(x, state, error, message):
         DelayedLinear(3, 2, max_delay=4)(x, state)
 
 
+@pytest.mark.parametrize("per", PER)
+def test_any_memory_layout_and_fewer_steps_than_the_longest_delay(per):
+    torch.manual_seed(0)
+    layer = DelayedLinear(5, 4, max_delay=9, per=per)
+    x = torch.randn(3, 6, 10).transpose(0, 1)[:, :, ::2]  # [6, 3, 5]
+    for steps in (6, 1, 0):
+        y, state = layer(x[:steps])
+        truth, kept = layer(x[:steps].contiguous())
+        assert torch.equal(y, truth) and torch.equal(state, kept) and y.shape == (steps, 3, 4)
+
+
+@pytest.mark.parametrize("per", PER)
+def test_a_nan_is_seen_in_its_sample_and_nowhere_else(per):
+    x = torch.randn(12, 3, 5)
+    x[4, 1, 2] = math.nan
+    y, _ = DelayedLinear(5, 4, max_delay=3, per=per)(x)
+    assert y[:, 1].isnan().any() and y[:, 0].isfinite().all() and y[:, 2].isfinite().all()
+
+
+def test_two_devices_are_refused():
+    layer, x = DelayedLinear(3, 2, max_delay=4), torch.zeros(5, 2, 3)
+    with pytest.raises(ValueError, match="DelayedLinear: x is on meta, the weights are on cpu"):
+        layer(x.to("meta"))
+    with pytest.raises(ValueError, match="DelayedLinear: state is on meta, x is on cpu"):
+        layer(x, torch.zeros(4, 2, 3, device="meta"))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
 def test_autocast_does_not_cast_everything(dtype):
     layer = DelayedLinear(3, 2, max_delay=4)

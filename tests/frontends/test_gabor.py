@@ -350,3 +350,26 @@ def test_nothing_learns_and_it_says_why():
     for names in (("windows",), "windows"):
         with pytest.raises(ValueError, match=r"trainable=.*nothing learns here, because the inverse.*use CQT\("):
             InvertibleCQT(8000, trainable=names)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+@pytest.mark.parametrize("layout", ["matrix", "octaves"])
+def test_onnx_of_the_whole_with_any_batch(layout):
+    """At a length whose FFTs are of powers of two; onnxruntime's own of 12288 points, say, are off by 3e-4."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    layer = InvertibleCQT(8000, fmin=110.0, layout=layout, output="magnitude")
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.onnx.export(
+        layer, (torch.randn(2, 4096),), dynamo=True, verbose=False, dynamic_shapes=({0: batch},)
+    )
+    session = runtime.InferenceSession(program.model_proto.SerializeToString())
+    wave = torch.randn(3, 4096)
+    ours = session.run(None, {session.get_inputs()[0].name: wave.numpy()})
+    theirs = layer(wave)
+    theirs = [theirs] if layout == "matrix" else theirs
+    peak = max(float(part.abs().max()) for part in theirs)
+    # The octaves have FFTs of other sizes than powers of two.
+    for part, expected in zip(ours, theirs, strict=True):
+        assert np.abs(part - expected.numpy()).max() <= (1e-6 if layout == "matrix" else 5e-5) * peak

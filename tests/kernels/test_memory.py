@@ -31,6 +31,11 @@ def floats(megabytes: float) -> torch.Tensor:
     return empty((int(megabytes * MEGABYTE / 4),), torch.float32)
 
 
+def lent_at_once(megabytes: float) -> None:
+    """So much may wait from now on: what waits adds nothing to what was lent at once."""
+    _memory._most = _memory._lent + int(megabytes * MEGABYTE)
+
+
 def waiting() -> list[int]:
     """Bytes of the pieces that wait, longest unused first."""
     return [piece.nbytes for piece in (*_memory._idle, *_memory._returned)]
@@ -171,6 +176,7 @@ def test_small_results_are_torchs(monkeypatch):
 
 
 def test_a_piece_serves_what_is_a_little_smaller_and_nothing_else():
+    lent_at_once(20)
     place = floats(4).data_ptr()
     assert floats(4.01).data_ptr() != place
     assert floats(3.1).data_ptr() != place  # 4 is more than 1.25 of it
@@ -194,6 +200,7 @@ def test_beyond_the_limit_the_longest_unused_goes_first(monkeypatch):
         del piece
     assert len(waiting()) <= 4
     empty_cache()
+    lent_at_once(60)
     pieces = [floats(size) for size in (2, 3, 5, 1.5)]
     while pieces:
         del pieces[0]
@@ -214,11 +221,25 @@ def test_the_limit_holds_where_pieces_fit(monkeypatch):
     assert sum(waiting()) <= 5 * MEGABYTE  # the limit, and what came back since
 
 
+def test_what_waits_adds_nothing_to_what_was_lent_at_once():
+    first, second = floats(4), floats(6)
+    del first, second
+    third = floats(8)  # neither serves it
+    assert sum(waiting()) + third.nbytes <= 10 * MEGABYTE
+    del third
+    fourth = floats(10)
+    assert not waiting()
+    del fourth
+    floats(9)
+    assert waiting() == [10 * MEGABYTE]  # used again
+
+
 def test_the_limit_is_a_part_of_the_machines_memory():
     assert 1 << 26 <= _memory._limit() <= 1 << 42
 
 
 def test_empty_cache_gives_everything_back_and_takes_nothing_from_anybody():
+    lent_at_once(20)
     kept = floats(2).fill_(1.0)
     floats(3), floats(4)
     gone = [weakref.ref(piece) for piece in (*_memory._idle, *_memory._returned)]

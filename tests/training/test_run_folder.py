@@ -129,7 +129,7 @@ def test_a_checkpoint_of_another_version(folder, stored):
     torch.save(stored, folder / "checkpoint.pt")
     before = files(folder)
     with pytest.raises(
-        ValueError, match=rf"in format {stored['format']} by temporal {stored['temporal']}; .* format 1"
+        ValueError, match=rf"in format {stored['format']} by temporal {stored['temporal']}; .* reads format 2"
     ):
         resume(folder)
     assert files(folder) == before
@@ -240,3 +240,18 @@ def test_a_recipe_program_with_a_mistake(tmp_path, capsys, text, message):
         main(["train", str(tmp_path / "recipe.py")])
     said = capsys.readouterr().err
     assert stopped.value.code == 1 and message in said and len(said.strip().splitlines()) <= 2
+
+
+def test_a_checkpoint_from_before_an_option_came(folder, finished):
+    """A field that it does not mention has its default, as in a recipe file; another value is another recipe."""
+    (folder / "result.json").unlink()
+    stored = torch.load(folder / "checkpoint.pt", weights_only=True)
+    del stored["recipe"]["optimizer"]["warmup"]
+    torch.save(stored, folder / "checkpoint.pt")
+    resume(folder)
+    assert (folder / "result.json").read_bytes() == (finished / "result.json").read_bytes()
+    (folder / "result.json").unlink()
+    stored["recipe"]["optimizer"]["warmup"] = 0.5
+    torch.save(stored, folder / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"another recipe: optimizer.warmup \(there 0.5, here 0.1\)"):
+        resume(folder)

@@ -103,12 +103,12 @@ def _by_speaker(result: Result, trained: list[str] | None) -> Section:
     heard = {who: "unknown" if trained is None else "yes" if who in trained else "no" for who in counts}
     if "unknown" in heard:
         heard["unknown"] = "unknown"
-    rows = [_accuracy_row(who, counts[who], heard[who]) for who in sorted(counts)]
+    rows = [_accuracy_row(who, [counts[who]], heard[who]) for who in sorted(counts)]
     together = []
     for answer, name in (("yes", "all speakers heard in training"), ("no", "all speakers never heard")):
         group = [counts[who] for who in counts if heard[who] == answer]
         if group:
-            together.append(_accuracy_row(name, [sum(part) for part in zip(*group, strict=True)], answer))
+            together.append(_accuracy_row(name, group, answer))
     header = ["speaker", "right", "of", "accuracy", "95 % interval", "heard in training"]
     groups = [(who, right, total) for who, (right, total) in counts.items()]
     drawn = picture(
@@ -121,8 +121,9 @@ def _by_speaker(result: Result, trained: list[str] | None) -> Section:
     return Section("By speaker", [drawn, Table(header, [*together, *rows]), about])
 
 
-def _accuracy_row(name: str, counts: Sequence[int], last: str) -> list[str]:
-    right, total = counts
+def _accuracy_row(name: str, groups: Sequence[Sequence[int]], last: str) -> list[str]:
+    """Of groups of recordings together, each (how many are right, how many there are)."""
+    right, total = (sum(numbers) for numbers in zip(*groups, strict=True))
     return [name, str(right), str(total), f"{100 * right / total:.1f} %", interval(right, total), last]
 
 

@@ -102,18 +102,17 @@ def _measure(facts: RunFacts, data: str | os.PathLike | None, recordings: Sequen
         facts.missing.append(f"The recordings cannot be read ({error}), {gone}; say where they are with --data.")
 
 
-def _put(content: bytes, opened: IO[bytes]) -> None:
-    opened.write(content)
-
-
 def _write(page: Page, file: Path) -> None:
     beside = file.with_name(f"{file.stem}_pictures")
     beside.mkdir(parents=True, exist_ok=True)
     pictures = {beside / f"{picture.name}.png": picture.png for picture in page.pictures()}
     for place, content in pictures.items():
-        write_atomically(place, partial(_put, content))
+        write_atomically(place, partial(_put, content=content))
     for old in set(beside.glob("*.png")) - set(pictures):  # of an earlier report that showed more
         if PICTURE_MADE_BY.encode() in old.read_bytes()[:300]:
             old.unlink()
-    html = render_page(page).encode()
-    write_atomically(file, lambda opened: opened.write(html))
+    write_atomically(file, partial(_put, content=render_page(page).encode()))
+
+
+def _put(opened: IO[bytes], content: bytes) -> None:
+    opened.write(content)
