@@ -287,7 +287,7 @@ def _on_cluster(
         raise ConnectionError(f"study: no Dask scheduler answers at {address} ({error})") from None
     with client:
         workers = client.scheduler_info(n_workers=-1)["workers"]
-        say(f"{len(workers)} workers at {address}")
+        say(f"{len(workers)} workers at {address}" + ("" if workers else ": waiting for the first"))
 
         def submit(job: _Job) -> Any:
             job.tries += 1

@@ -106,6 +106,8 @@ def test_a_cluster_whose_worker_is_killed(tones, tmp_path):
         settings = {"n_workers": 0, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
         cluster = held.enter_context(distributed.LocalCluster(**settings))
         workers = [held.enter_context(_worker(cluster.scheduler_address)) for _ in range(2)]
+        with distributed.Client(cluster, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
         said = []
 
         def kill_one():
