@@ -225,7 +225,7 @@ def test_a_picture_is_written_in_one_step(tmp_path, monkeypatch):
     figure = learning_curve(rows(3))
 
     def fails(file, **options):
-        file.write_bytes(b"half a picture")
+        file.write(b"half a picture")
         raise OSError("disk full")
 
     monkeypatch.setattr(figure, "savefig", fails)
