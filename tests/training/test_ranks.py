@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import temporal
 from temporal.layers._rows import rows_of_batch
-from temporal.training import Augment, Run, loop, pictures, train
+from temporal.training import Augment, Run, _training, pictures, train
 from temporal.training._checkpoint import Position, share_checkpoint
 from temporal.training._ranks import Ranks, World, whole_batch, world_of
 
@@ -69,7 +69,7 @@ def alone(monkeypatch):
 @pytest.fixture
 def in_double(alone, monkeypatch):
     """Train in float64, here and in forked processes: one and several differ by 1e-13 there, and no spike flips."""
-    fit, gather, batches = loop.fit_normalisation, loop.gather, loop.batches
+    fit, gather, batches = _training.fit_normalisation, _training.gather, _training.batches
 
     def widened(batch):
         return batch._replace(wave=batch.wave.double())
@@ -78,10 +78,10 @@ def in_double(alone, monkeypatch):
         fit(model, recordings)
         model.double()
 
-    monkeypatch.setattr(loop, "fit_normalisation", fit_and_widen)
-    monkeypatch.setattr(loop, "gather", lambda data, rows: widened(gather(data, rows)))
+    monkeypatch.setattr(_training, "fit_normalisation", fit_and_widen)
+    monkeypatch.setattr(_training, "gather", lambda data, rows: widened(gather(data, rows)))
     watched = lambda *given: map(widened, batches(*given)) if len(given) > 2 else batches(*given)  # noqa: E731
-    monkeypatch.setattr(loop, "batches", watched)
+    monkeypatch.setattr(_training, "batches", watched)
 
 
 def train_one(rank, recipe, out):
@@ -136,14 +136,14 @@ def test_a_process_without_a_recording_changes_nothing(varied, tmp_path, in_doub
 
 
 def stop_in_one(rank, recipe, out):
-    update = loop._Training._update
+    update = _training.Training._update
 
     def stopping(self, rows, step):
         if step == 2 and rank == 1:
             os.kill(os.getpid(), signal.SIGINT)
         return update(self, rows, step)
 
-    loop._Training._update = stopping
+    _training.Training._update = stopping
     train(recipe, out, device="cpu")
 
 

@@ -297,7 +297,7 @@ def test_two_that_begin_the_same_folder_at_once(short, tmp_path, monkeypatch):
             folder.mkdir()
             short.to_toml(folder / "recipe.toml")
 
-    monkeypatch.setattr("temporal.training.loop.failpoint", faster)
+    monkeypatch.setattr("temporal.training._training.failpoint", faster)
     with pytest.raises(FileExistsError, match="exists already"):
         train(short, folder, device="cpu")
 
