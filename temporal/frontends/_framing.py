@@ -1,7 +1,6 @@
 """How a signal is cut into overlapping windows: whole, or chunk by chunk with the same windows."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -35,7 +34,7 @@ class Framing:
     def __post_init__(self) -> None:
         choice(self.owner, "pad_mode", self.pad_mode, ("constant", "reflect"))
 
-    @cached_property
+    @property
     def pad(self) -> int:
         """Samples of padding on each side."""
         return self.n_fft // 2 if self.center else 0
@@ -88,7 +87,7 @@ class Framing:
             samples = torch.cat((samples, right), -1)
         return self._advance(samples, state.start, state.read)[0], None
 
-    @cached_property
+    @property
     def _reflects(self) -> bool:
         return self.pad_mode == "reflect" and self.pad > 0
 

@@ -124,7 +124,7 @@ def test_bad_input():
         layer(x, torch.zeros(2, 1, 4))
     with pytest.raises(TypeError, match="state is float64, x is float32"):
         layer(x, torch.zeros(2, 2, 4).double())
-    with pytest.raises(TypeError, match=r"history is torch\.float32 on meta"):
+    with pytest.raises(ValueError, match="state is on meta, x is on cpu"):
         layer(x, torch.zeros(2, 2, 4, device="meta"))
 
 

@@ -153,7 +153,9 @@ def test_any_chunks_give_the_whole(name, cuts, leading, dtype, seed):
         assert str(caught.value) == str(refused)
         return
     assert whole.shape[-1] == front_end.frames(samples)
-    assert_equal_to_peak(streamed(front_end, wave.split(cuts, -1)), whole, TOLERANCE[dtype])
+    # Powers of 0.24 of spectra that are nearly 0 enlarge what their sums err.
+    looser = 10 if name == "cfp" else 1
+    assert_equal_to_peak(streamed(front_end, wave.split(cuts, -1)), whole, looser * TOLERANCE[dtype])
 
 
 # Samples before anything leaves, where that is more than the latency: n_fft // 2 + 1 to reflect the beginning, and the

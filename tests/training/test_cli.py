@@ -105,7 +105,9 @@ def test_dry_run_prints_the_whole_recipe_and_trains_nothing(recipe_file, tmp_pat
 def test_recipes_are_listed(capsys):
     assert run_command("recipes") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["digits", "commands", "shd", "ssc", "gsc"]
+    assert [line.split()[0] for line in lines] == [
+        *("digits", "commands", "shd", "ssc", "gsc", "shd-published", "ssc-published")
+    ]
     assert run_command("recipes", "--json") == 0
     assert json.loads(capsys.readouterr().out)["digits"]["network"]["kind"] == "delayed-lif"
 

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from spikingjelly.activation_based import neuron, surrogate
 
 from temporal.delays import DelaySchedule
 from temporal.training import find_recipe
@@ -38,6 +37,8 @@ def transcription(model, x, taps, tau, sig, labels, tail):
     Weights and positions are leaves of their own, so that gradients can be compared. The recording's end is padded at
     once, by the steps that the published layers add one after the other.
     """
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron", reason="spikingjelly is not installed")
+    surrogate = pytest.importorskip("spikingjelly.activation_based.surrogate", reason="spikingjelly is not installed")
     delayed = [m for m in model.network if hasattr(m, "delay")]
     norms = [m for m in model.network if hasattr(m, "running_mean")]
     weights = [m.weight.detach().clone().requires_grad_() for m in delayed]
