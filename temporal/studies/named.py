@@ -23,7 +23,7 @@ def studies() -> dict[str, Study]:
                 "random": {"network.delays": "random"},
                 "axonal": {"network.delays": "learned", "network.per": "axon"},
                 "synaptic": {"network.delays": "learned", "network.per": "synapse"},
-                "gru": {"network": {"kind": "gru"}},
+                "gru": {"network": {"kind": "gru"}, "readout": "mean-over-time"},
             },
         )
     }
