@@ -23,7 +23,7 @@ BYTES = {
 }
 
 
-# The others take most of a minute together: .ci/run calls `temporal bench --quick`, which checks all of them the same way.
+# The others take most of a minute together and are slow tests.
 QUICKEST = ("lif", "neurons")
 
 
