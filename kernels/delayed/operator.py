@@ -12,6 +12,7 @@ from .._dispatch import Backends
 from . import frequency, reference
 from ._form import form, form_on_gpu
 from ._live import gradients, shares, taps
+from ._register import Pass, register
 
 __all__ = ["delayed_synapses"]
 
@@ -205,21 +206,10 @@ def _shapes(grad, history, weight, delay, sigma, width, max_delay, kernel, needs
     )
 
 
-def _register() -> torch.library.Library:
-    library = torch.library.Library("temporal", "FRAGMENT")
-    given = "Tensor history, Tensor weight, Tensor delay, Tensor sigma, float? width, SymInt max_delay, str kernel"
-    for name, schema, run, fake, autograd, keep in (
-        ("delayed", f"({given}) -> Tensor", _forward, _shape, _differentiate, _keep),
-        (
-            "delayed_backward", f"(Tensor grad, {given}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
-            _backward, _shapes, _refuse, None,
-        ),
-    ):  # fmt: skip
-        library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-        library.impl(name, run, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"temporal::{name}", fake, lib=library)
-        torch.library.register_autograd(f"temporal::{name}", autograd, setup_context=keep, lib=library)
-    return library
-
-
-_LIBRARY = _register()  # the operators live as long as this
+_LIBRARY = register(  # the operators live as long as this
+    "delayed",
+    "Tensor history, Tensor weight, Tensor delay, Tensor sigma, float? width, SymInt max_delay, str kernel",
+    4,
+    Pass(_forward, _shape, _differentiate, _keep),
+    Pass(_backward, _shapes, _refuse),
+)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._dispatch import Backends
 from . import reference
+from ._register import Pass, register
 
 __all__ = ["shifted"]
 
@@ -117,21 +118,10 @@ def _shapes(grad, history, share, needs: Sequence[bool]):
     )
 
 
-def _register() -> torch.library.Library:
-    library = torch.library.Library("temporal", "FRAGMENT")
-    given = "Tensor history, Tensor share"
-    for name, schema, run, fake, autograd, keep in (
-        ("delayed_shift", f"({given}) -> Tensor", _forward, _shape, _differentiate, _keep),
-        (
-            "delayed_shift_backward", f"(Tensor grad, {given}, bool[] needs) -> (Tensor, Tensor)",
-            _backward, _shapes, _refuse, None,
-        ),
-    ):  # fmt: skip
-        library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-        library.impl(name, run, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"temporal::{name}", fake, lib=library)
-        torch.library.register_autograd(f"temporal::{name}", autograd, setup_context=keep, lib=library)
-    return library
-
-
-_LIBRARY = _register()  # the operators live as long as this
+_LIBRARY = register(  # the operators live as long as this
+    "delayed_shift",
+    "Tensor history, Tensor share",
+    2,
+    Pass(_forward, _shape, _differentiate, _keep),
+    Pass(_backward, _shapes, _refuse),
+)

@@ -94,16 +94,27 @@ class DelayedLIF:
         net.append(LI(self.readout_tau))
         return net
 
+    @property
+    def _kernel(self) -> str:
+        """Delays that do not learn are whole steps from the start."""
+        return self.kernel if self.delays == "learned" else "rounded"
+
     def _synapses(self, inputs: int, outputs: int) -> nn.Module:
         from temporal.delays import DelayedLinear
 
         if self.delays == "none":
             return DelayedLinear(inputs, outputs, 0, kernel="rounded", learn_delays=False)
-        learned = self.delays == "learned"
-        kernel = self.kernel if learned else "rounded"
         more: dict[str, Any] = {"synapses": self.synapses} if self.per == "synapse" else {}
         more |= {"groups": self.groups} if self.per == "group" else {}
-        return DelayedLinear(inputs, outputs, self.max_delay, per=self.per, kernel=kernel, learn_delays=learned, **more)
+        return DelayedLinear(
+            inputs,
+            outputs,
+            self.max_delay,
+            per=self.per,
+            kernel=self._kernel,
+            learn_delays=self.delays == "learned",
+            **more,
+        )
 
     def _neuron(self) -> nn.Module:
         from temporal.neurons import LIF, AdLIF, ParametricLIF
@@ -130,17 +141,15 @@ class DelayedLIF:
             return neuron
         from temporal.delays import RecurrentDelays
 
-        learned = self.delays == "learned"
-        kernel = self.kernel if learned else "rounded"
         return RecurrentDelays(
             neuron,
             self.hidden,
             self.recurrent_max_delay,
             min_delay=self.recurrent_min_delay,
             per=self.recurrent,
-            kernel=kernel,
+            kernel=self._kernel,
             gain=0.5,
-            learn_delays=learned,
+            learn_delays=self.delays == "learned",
         )
 
     def _spread(self, low: float, high: float) -> Any:

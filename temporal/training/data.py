@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+from torch import Tensor
+
 from temporal.datasets import (
     SHD,
     SSC,
@@ -66,6 +68,19 @@ def gather(dataset: AnyData, rows: Sequence[int]) -> AnyBatch:
     if isinstance(dataset, SHD):
         return collate_spikes(dataset.__getitems__(rows))
     return collate([dataset[row] for row in rows])
+
+
+def spread(total: int, count: int) -> list[int]:
+    """So many rows from all over a data set."""
+    count = min(count, total)
+    return sorted({round(k * (total - 1) / max(1, count - 1)) for k in range(count)})
+
+
+def one_by_one(dataset: AnyData, rows: Sequence[int]) -> Iterator[Tensor]:
+    """These recordings without their padding, as a stream would bring them: [samples], or [T, channels] of spikes."""
+    for row in rows:
+        signal, lengths = gather(dataset, [row])[:2]
+        yield (signal[:, 0] if isinstance(dataset, SHD) else signal[0])[: lengths[0]]
 
 
 def channels_of(dataset: AnyData) -> int | None:

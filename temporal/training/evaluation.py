@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .data import batches, fingerprints, gather, open_part, seconds_per_step
+from .data import batches, fingerprints, one_by_one, open_part, seconds_per_step, spread
 from .run import Run
 
 if TYPE_CHECKING:
@@ -146,9 +146,7 @@ def engines_agree(
     run = run if isinstance(run, Run) else Run.open(run)
     model = run.model(network)
     dataset = _asked(run, model, data, split, on_error)
-    rows = range(0, len(dataset), max(1, len(dataset) // recordings))[:recordings]
-    singles = (gather(dataset, [row]) for row in rows)
-    signals = (batch[0][0, : batch[1][0]] if model.frontend else batch[0][: batch[1][0], 0] for batch in singles)
+    signals = one_by_one(dataset, spread(len(dataset), recordings))
     return compare_engines(model, signals, steps_per_second=1 / seconds_per_step(model, dataset))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from temporal.layers import Model
 from temporal.models import deploy
 from temporal.streaming import Agreement, compare_engines
 
-from ..data import AnyData, gather, open_part, seconds_per_step
+from ..data import AnyData, gather, one_by_one, open_part, seconds_per_step, spread
 from ..evaluation import Result
 from ..recipe import Recipe
 
@@ -81,7 +81,7 @@ def measure(
     activity = _activity(deployed, dataset, progress)
     step = seconds_per_step(model, dataset)
     rasters = [_raster(deployed, dataset, row, title, step) for row, title in chosen]
-    agreement = compare_engines(model, _signals(model, dataset), steps_per_second=1 / step)
+    agreement = compare_engines(model, one_by_one(dataset, spread(len(dataset), _COMPARED)), steps_per_second=1 / step)
     return Measured(part, len(dataset), activity, step, rasters, agreement, messages)
 
 
@@ -101,12 +101,6 @@ def _open(recipe: Recipe, model: Model, part: str) -> tuple[str, AnyData]:
     return part, dataset
 
 
-def _spread(total: int, count: int) -> list[int]:
-    """So many rows from all over a data set."""
-    count = min(count, total)
-    return sorted({round(k * (total - 1) / max(1, count - 1)) for k in range(count)})
-
-
 def _steps(model: Model, dataset: AnyData, rows: Sequence[int]) -> tuple[Tensor, Tensor | None]:
     """What the network is given, the tail included."""
     signal, lengths = gather(dataset, rows)[:2]
@@ -116,7 +110,7 @@ def _steps(model: Model, dataset: AnyData, rows: Sequence[int]) -> tuple[Tensor,
 
 
 def _activity(model: Model, dataset: AnyData, progress: Callable[[int, int], None] | None) -> Activity:
-    rows = _spread(len(dataset), _MEASURED)
+    rows = spread(len(dataset), _MEASURED)
     parts = []
     for start in range(0, len(rows), _BATCH):
         parts.append(measure_activity(model.network, *_steps(model, dataset, rows[start : start + _BATCH])))
@@ -129,7 +123,7 @@ def _chosen(dataset: AnyData, result: Result | None, wanted: Sequence[str]) -> t
     """(row, title) of the recordings to show."""
     place = {key: row for row, key in enumerate(dataset.keys)}
     if result is None:
-        rows = [_row_of(dataset, name) for name in wanted] or _spread(len(dataset), 2)
+        rows = [_row_of(dataset, name) for name in wanted] or spread(len(dataset), 2)
         return [(row, f"{dataset.keys[row]}: {dataset.labels[dataset.targets[row]]}") for row in rows], []
     there = [number for number, key in enumerate(result.keys) if key in place]
     messages = []
@@ -204,10 +198,3 @@ def _frequencies(model: Model, bins: int) -> list[float] | None:
         if isinstance(known, Tensor) and known.shape == (bins,):
             return known.tolist()
     return None
-
-
-def _signals(model: Model, dataset: AnyData) -> Iterator[Tensor]:
-    """Some recordings, one by one, as a stream would bring them."""
-    for row in _spread(len(dataset), _COMPARED):
-        signal, lengths = gather(dataset, [row])[:2]
-        yield (signal[0] if model.frontend is not None else signal[:, 0])[: lengths[0]]
