@@ -127,7 +127,7 @@ def _delayed(name: str, layer: DelayedLinear) -> _Synapses:
             f"layer.round_(), or temporal.models.deploy(model) for all of a model; {_ELSE}"
         )
     more = {"inputs": layer.in_features, "size": layer.out_features, "bias": _bias(layer.bias)}
-    if layer.per not in ("axon", "dendrite"):
+    if layer.per not in ("axon", "dendrite") or layer.synapses > 1:
         return _Synapses(name, taps_of(_array(layer.effective_kernel())), **more)  # type: ignore[arg-type]
     delay = nearest(layer.delay.clamp(0, layer.max_delay)).to(torch.int64).numpy()
     none = np.zeros(layer.in_features, np.int64)
