@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from temporal._failpoints import failpoint
 from temporal.datasets import BucketSampler
-from temporal.delays import DelayedLinear
+from temporal.delays import DelayedLinear, prune_delays
 from temporal.kernels.delayed import unprojected
 from temporal.layers import Dropout
 from temporal.layers._rows import rows_of_batch
@@ -31,6 +31,7 @@ from ._step import (
     TrainingStep,
     delay_schedule,
     fit_normalisation,
+    pruning_step,
     seed_of,
     spec_of,
     widest_delay,
@@ -92,6 +93,7 @@ class Training:
         self.silence = step.silence
         self.step, self.optimizer = ranks.setup(step, optimizer)
         self.delays = delay_schedule(recipe, self.model)
+        self.prunes_at = pruning_step(recipe, self.total_steps)
 
     def _open(self) -> None:
         """The recordings; whatever is wrong with them is said now."""
@@ -177,6 +179,9 @@ class Training:
             if self.delays is not None:
                 each_step = self.recipe.delays.every == "step"
                 self.delays.apply(self.model, step / self.total_steps if each_step else here.epoch / self.recipe.epochs)
+            if step == self.prunes_at:  # what a checkpoint of a later step holds is pruned
+                out = prune_delays(self.model, self.recipe.delays.prune)
+                self.progress.say(f"{out:,} synapses with delays are pruned")
             loss, right, stop = self._update(rows, step)
             if not math.isfinite(loss):
                 self._lost(loss, rows, step)
