@@ -84,6 +84,10 @@ LAYERS = [
     Case("DelayedLinear-axon", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="axon")),
     Case("DelayedLinear-dendrite", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="dendrite")),
     Case("DelayedLinear-0", lambda: DelayedLinear(FEATURES, FEATURES, 0), "grid"),
+    Case(
+        "DelayedLinear-straight", lambda: DelayedLinear(FEATURES, FEATURES, 7, kernel="rounded"), "grid", smooth=False
+    ),
+    Case("DelayedLinear-pruned", lambda: DelayedLinear(FEATURES, FEATURES, 7).prune_(0.5)),
     Case("DelayedConv1d", lambda: Bands(DelayedConv1d(2, 2, 3, 7, padding=1))),
     Case("DelayedConv1d-whole", lambda: Bands(DelayedConv1d(2, 2, 2, 5, padding="same").round_()), "grid"),
     Case("RecurrentDelays", lambda: RecurrentDelays(LIF(2.0), FEATURES, 5), smooth=False),

@@ -64,11 +64,11 @@ def gradients(
     share: Tensor,
     max_delay: int,
     kernel: str,
-    of_delay: bool = True,
+    wants_delay: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of weight, delay and sigma, from those of the live taps.
 
-    A rounded delay's is 0 where it is not wanted (`of_delay`), or where less is there than it has `felt`.
+    A rounded delay's is 0 where it is not wanted (`wants_delay`), or where less is there than it has `felt`.
 
     Shape:
         grad, share: [*shape, count].  weight, delay, first: [*shape].  sigma: [].
@@ -78,7 +78,7 @@ def gradients(
     count = torch.arange(share.shape[-1], device=delay.device, dtype=delay.dtype)
     if kernel == "rounded":
         grad_delay = torch.zeros_like(delay)
-        if of_delay and share.shape[-1] >= felt(1, max_delay, kernel):
+        if wants_delay and share.shape[-1] >= felt(1, max_delay, kernel):
             beside = differences(first.unsqueeze(-1) + count, within, max_delay)
             grad_delay = _inwards(weight * (grad * beside).sum(-1), delay, max_delay)
         return grad_weight, grad_delay, torch.zeros_like(sigma)

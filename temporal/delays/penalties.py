@@ -1,6 +1,6 @@
 """What may be added to a loss so that delays are short, or spread over their range."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -73,24 +73,26 @@ def _unevenness(share: Tensor, alive: Tensor) -> Tensor:
     """Of each place in the order, how far what lies there is from where an even spread has it; 0 beyond those alive."""
     number = torch.arange(share.numel(), device=share.device)
     count = alive.sum()
-    in_order = share.masked_fill(~alive, 2.0).flatten().sort().values  # those that are out come last
+    # Those that are out come last. Stable: many lie on a wall together, and each is to have its place at every call.
+    in_order = share.masked_fill(~alive, 2.0).flatten().sort(stable=True).values
     return 3 * (in_order - (number + 0.5) / count.clamp(min=1)).square() * (number < count)
 
 
-def _mean(network: nn.Module, each) -> Tensor:
+def _mean(network: nn.Module, each: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Over layers, of the mean of what `each` makes of a layer's shares and of which of them are alive."""
     layers = []
     for layer in network.modules():
         if isinstance(layer, DelayedLinear) and layer.delay.requires_grad and layer.max_delay:
             parts = list(_shares(layer))
-            total = sum(each(share, alive).sum() for share, alive in parts)
-            layers.append(total / sum(alive.sum() for _, alive in parts).clamp(min=1))
+            total = torch.stack([each(share, alive).sum() for share, alive in parts]).sum()
+            count = torch.stack([alive.sum() for _, alive in parts]).sum()
+            layers.append(total / count.clamp(min=1))
     return torch.stack(layers).mean() if layers else torch.zeros(())
 
 
 def _shares(layer: DelayedLinear) -> Iterator[tuple[Tensor, Tensor]]:
     """Its delays as shares of the longest, axons and dendrites apart where they add up, and which of them are alive."""
-    delay = layer.delay
+    delay: Tensor = layer.delay
     if layer._whole_steps:
         delay = delay.detach()
     elif layer.kernel != "rounded":  # narrower, and the loss itself gives them no gradient

@@ -230,13 +230,26 @@ class Training:
         rank = () if self.ranks.first or self.seeds_alike else ("rank", self.ranks.rank)
         torch.manual_seed(seed_of(self.recipe.seed, "step", step, *rank))
         self.optimizer.zero_grad(set_to_none=True)
-        with _as_one(self.model, share) if self.ranks.size > 1 else contextlib.nullcontext():
+        with self._as_one(share):
             failpoint("step")
             loss, right = self.step(batch, self.position.epoch, share)
             self.fabric.backward(loss * self.ranks.size)  # gradients of processes are averaged, and their losses add up
         failpoint("backward")
         total, right, stop = self.ranks.add([loss.item(), float(right), float(self.stop)])
         return total, right, stop
+
+    @contextlib.contextmanager
+    def _as_one(self, share: Share) -> Iterator[None]:
+        """Around a forward and a backward pass: as if one process had all of the batch, and the loss were of one part."""
+        several, delays = self.ranks.size > 1, self.recipe.delays
+        if not (several or delays.depth_penalty or delays.spread_penalty):
+            yield
+            return
+        with rows_of_batch(*share.rows) if several else contextlib.nullcontext(), unprojected():
+            yield
+        for layer in self.model.modules():
+            if isinstance(layer, DelayedLinear):
+                layer.project_gradient()  # of the sum over all processes, penalties included
 
     def _validate(self) -> dict[str, float]:
         """Loss and accuracy on recordings that are not trained on, with the delays as they are now. Chooses nothing."""
@@ -324,16 +337,6 @@ def _known(speakers: Sequence[str]) -> list[str]:
 def taken(folder: Path) -> FileExistsError:
     """A run folder that is not free."""
     return FileExistsError(f"{folder}: exists already; continue that run with --resume, or choose another folder")
-
-
-@contextlib.contextmanager
-def _as_one(model: torch.nn.Module, share: Share) -> Iterator[None]:
-    """Around a forward and a backward pass in which processes share a batch: as if one had all of it."""
-    with rows_of_batch(*share.rows), unprojected():
-        yield
-    for layer in model.modules():
-        if isinstance(layer, DelayedLinear):
-            layer.project_gradient()  # of the sum over all processes
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def test_long_delays_take_two_bytes_and_recurrent_ones_count_from_now():
 
 
 def test_costs_are_counted():
-    """By hand: 4 x 2 synapses, three of them dead and with them the last input, the longest live delay 5 of 7; 3 bits hold the 7 that is stored."""
+    """By hand: 4 x 2 synapses, three of them dead, and with them an input; the longest live delay 5 of 7; 3 bits hold 7."""
     layer = DelayedLinear(4, 2, 7).round_()
     with torch.no_grad():
         layer.delay.copy_(torch.tensor([[0.0, 1, 2, 7], [5, 4, 3, 6]]))

@@ -65,3 +65,15 @@ def test_a_penalty_in_the_recipe_shapes_the_delays(small, tmp_path, name, penalt
 def test_numbers_out_of_range_are_refused(field, value):
     with pytest.raises(ValueError, match=rf"delays.{field}={value}"):
         Recipe(name="mine", delays=Delays(**{field: value}))
+
+
+def test_after_a_training_no_momentum_leads_out_of_the_range(trained):
+    stored = torch.load(trained.checkpoint_file, weights_only=True)
+    delays = [value for name, value in stored["model"].items() if name.endswith(".delay")]
+    (group,) = (group for group in stored["optimizer"]["param_groups"] if group.get("delays"))
+    on_walls = 0
+    for delay, number in zip(delays, group["params"], strict=True):
+        moment, low, high = stored["optimizer"]["state"][number]["exp_avg"], delay <= 0, delay >= 6
+        assert not ((low & (moment > 0)) | (high & (moment < 0))).any()
+        on_walls += int((low | high).sum())
+    assert on_walls
