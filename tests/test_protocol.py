@@ -86,6 +86,10 @@ LAYERS = [
     Case("DelayedLinear-axon-4", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="axon", synapses=4)),
     Case("DelayedLinear-dendrite-2", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="dendrite", synapses=2)),
     Case("DelayedLinear-0", lambda: DelayedLinear(FEATURES, FEATURES, 0), "grid"),
+    Case(
+        "DelayedLinear-straight", lambda: DelayedLinear(FEATURES, FEATURES, 7, kernel="rounded"), "grid", smooth=False
+    ),
+    Case("DelayedLinear-pruned", lambda: DelayedLinear(FEATURES, FEATURES, 7).prune_(0.5)),
     Case("DelayedConv1d", lambda: Bands(DelayedConv1d(2, 2, 3, 7, padding=1))),
     Case("DelayedConv1d-whole", lambda: Bands(DelayedConv1d(2, 2, 2, 5, padding="same").round_()), "grid"),
     Case("RecurrentDelays", lambda: RecurrentDelays(LIF(2.0), FEATURES, 5), smooth=False),

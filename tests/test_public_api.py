@@ -29,7 +29,9 @@ PUBLIC = {
         TimeMask TimeShift collate collate_spikes convert_folder generator_for generators_for read_audio read_header
         write_events
     """,
-    "temporal.delays": "DelaySchedule DelayedConv1d DelayedLinear RecurrentDelays",
+    "temporal.delays": """
+        DelaySchedule DelayedConv1d DelayedLinear RecurrentDelays depth_penalty prune_delays spread_penalty stop_at_walls
+    """,
     "temporal.frontends": """
         AmplitudeToDB CQT Chain Chroma Cochlea CombinedFrequencyPeriodicity Deltas FoldOctaves Gammatonegram GriffinLim
         InverseMel InverseSTFT InvertibleCQT LEAF Latency LevelCrossing Log MFCC MelSpectrogram Normalize PCEN Poisson

@@ -7,6 +7,8 @@ A window of all lags leaves nothing out.
 With u the slope of log g without its normalisation, the gradients of a share's g are centred, since the shares sum to one:
 
     dg/dd = g (u - sum of g u),  gaussian: u = (lag - d) / sigma^2 for the delay, (lag - d)^2 / sigma^3 for sigma
+
+A rounded delay has one live tap, and feels the lags beside it: its gradient is the difference of theirs, `differences`.
 """
 
 import math
@@ -15,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ._walls import projected
-from .reference import SMALLEST_SIGMA, circle, nearest, spread_at
+from .reference import SMALLEST_SIGMA, circle, differences, nearest, spread_at
 
-__all__ = ["TOLERANCE", "by_lag", "gradients", "gradients_by_lag", "shares", "taps"]
+__all__ = ["TOLERANCE", "by_lag", "felt", "gradients", "gradients_by_lag", "shares", "taps"]
 
 TOLERANCE = 1e-6  # of the largest share, for gaussians: 6 taps at sigma = 0.5
 
@@ -34,6 +36,11 @@ def taps(width: float, max_delay: int, kernel: str) -> int:
     return min(max_delay + 1, math.floor(span) + 1) if span < max_delay + 1 else max_delay + 1
 
 
+def felt(live: int, max_delay: int, kernel: str) -> int:
+    """How many lags around a delay its gradient is made of: the live ones, and those beside a rounded one."""
+    return min(3, max_delay + 1) if kernel == "rounded" else live
+
+
 def shares(delay: Tensor, sigma: Tensor, max_delay: int, kernel: str, count: int) -> tuple[Tensor, Tensor]:
     """Where each synapse's window begins, and the shares in it.
 
@@ -41,7 +48,8 @@ def shares(delay: Tensor, sigma: Tensor, max_delay: int, kernel: str, count: int
         delay: [*shape].  Returns (first [*shape], whole numbers, shares [*shape, count]).
     """
     delay = delay.clamp(0, max_delay)
-    first = nearest(delay) if count == 1 else (delay - count / 2).ceil()
+    around_nearest = count == 1 or kernel == "rounded"
+    first = nearest(delay) - count // 2 if around_nearest else (delay - count / 2).ceil()
     first = first.clamp(0, max_delay + 1 - count)
     lags = first.unsqueeze(-1) + torch.arange(count, device=delay.device, dtype=delay.dtype)
     return first, spread_at(lags, delay, sigma, max_delay, kernel)
@@ -56,22 +64,30 @@ def gradients(
     share: Tensor,
     max_delay: int,
     kernel: str,
+    wants_delay: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of weight, delay and sigma, from those of the live taps.
+
+    A rounded delay's is 0 where it is not wanted (`wants_delay`), or where less is there than it has `felt`.
 
     Shape:
         grad, share: [*shape, count].  weight, delay, first: [*shape].  sigma: [].
     """
     grad_weight = (grad * share).sum(-1)
+    within = delay.clamp(0, max_delay)
+    count = torch.arange(share.shape[-1], device=delay.device, dtype=delay.dtype)
     if kernel == "rounded":
-        return grad_weight, torch.zeros_like(delay), torch.zeros_like(sigma)
+        grad_delay = torch.zeros_like(delay)
+        if wants_delay and share.shape[-1] >= felt(1, max_delay, kernel):
+            beside = differences(first.unsqueeze(-1) + count, within, max_delay)
+            grad_delay = _inwards(weight * (grad * beside).sum(-1), delay, max_delay)
+        return grad_weight, grad_delay, torch.zeros_like(sigma)
     smallest = SMALLEST_SIGMA[kernel]
     wide = (sigma >= smallest).to(
         delay.dtype
     )  # a rounded delay gets no gradient; no branch on a number of the device's
     sigma = sigma.to(delay.dtype).clamp(min=smallest)
-    within = delay.clamp(0, max_delay)
-    distance = (first - within).unsqueeze(-1) + torch.arange(share.shape[-1], device=delay.device, dtype=delay.dtype)
+    distance = (first - within).unsqueeze(-1) + count
     of_delay, of_sigma = _slopes(grad, grad_weight, distance, sigma, share, max_delay, kernel)
     grad_delay = weight * of_delay * wide
     return grad_weight, _inwards(grad_delay, delay, max_delay), (weight * of_sigma).sum() * wide

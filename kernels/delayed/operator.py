@@ -12,7 +12,7 @@ from torch import Tensor
 from .._dispatch import Backends
 from . import frequency, reference
 from ._form import few_pay, form, form_on_gpu
-from ._live import gradients, shares, taps
+from ._live import felt, gradients, shares, taps
 from ._register import Pass, register
 
 __all__ = ["delayed_synapses"]
@@ -88,11 +88,11 @@ def _backward(grad, history, weight, delay, sigma, width, max_delay, kernel, nee
     given = (grad, history, weight, delay, sigma, max_delay, kernel)
     if any(wanted):
         if way == "taps" and backend is not reference:
-            found = backend.backward(*given, live, wanted)
+            found = _taps_backward(backend, given, live, wanted, needs[2])
         elif way == "frequency" and backend is not reference:
             found = frequency.backward(*given, wanted)
         else:
-            found = _dense_backward(*given, wanted)
+            found = _dense_backward(*given, wanted, needs[2])
         of_history, of_parameters = found[0], found[1] if wanted[1] else of_parameters
     # One that is not wanted has no elements: operators return tensors.
     results = (of_history, *of_parameters)
@@ -137,7 +137,16 @@ def _dense_forward(history, weight, delay, sigma, max_delay, kernel):
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
-def _dense_backward(grad, history, weight, delay, sigma, max_delay, kernel, wanted):
+def _taps_backward(backend, given, live, wanted, of_delay):
+    """All of the live taps, and apart from that the parameters' gradients where a delay feels more lags than are live."""
+    around = felt(live, *given[5:])
+    if around == live or not of_delay:
+        return backend.backward(*given, live, wanted)
+    of_history = backend.backward(*given, live, (True, False))[0] if wanted[0] else None
+    return of_history, backend.backward(*given, around, (False, True))[1]
+
+
+def _dense_backward(grad, history, weight, delay, sigma, max_delay, kernel, wanted, of_delay):
     of_history = torch.zeros_like(history) if wanted[0] else None
     found: list[Any] = []
     for o in _blocks(weight, max_delay):
@@ -149,7 +158,7 @@ def _dense_backward(grad, history, weight, delay, sigma, max_delay, kernel, want
             of_history += here
         if wanted[1]:
             of_taps = of_value.unsqueeze(2) if weight.ndim == 3 else of_value
-            found.append(gradients(of_taps, weight[o], delay[o], sigma, first, share, max_delay, kernel))
+            found.append(gradients(of_taps, weight[o], delay[o], sigma, first, share, max_delay, kernel, of_delay))
     if not found:
         return of_history, (None, None, None)
     weights, delays, sigmas = zip(*found, strict=True)

@@ -8,8 +8,13 @@ steps. It spreads its weight over the lags 0 .. max_delay, and the layer is a ca
 
 The spread g sums to one over the lags. Before that normalisation `gaussian` is exp(-(lag - d)^2 / (2 sigma^2)) and
 `triangle` max(0, sqrt(6) sigma - |lag - d|), which has the same standard deviation and ends sqrt(6) sigma away;
-`rounded` puts everything on the nearest lag, which is what these two tend to with sigma. `spectral` is a gaussian in closed
-form in the frequency domain, on a circle of L = max_delay + 1 lags: what passes one end comes in at the other,
+`rounded` puts everything on the nearest lag, which is what these two tend to with sigma, and its delays learn by a
+straight-through gradient: with G the gradient of the shares, and r the nearest lag,
+
+    dL/dd = (G[r+1] - G[r-1]) / 2,   one-sided at an end
+
+`spectral` is a gaussian in closed form in the frequency domain, on a circle of L = max_delay + 1 lags: what passes one end
+comes in at the other,
 
     g(lag) = 1/L sum over k of exp(2 pi i k (lag - d) / L - (2 pi k sigma / L)^2 / 2),   |k| <= L / 2
 
@@ -41,6 +46,7 @@ __all__ = [
     "delayed_linear",
     "delayed_product",
     "delayed_shift",
+    "differences",
     "halves",
     "nearest",
     "product_gradients",
@@ -126,7 +132,7 @@ def spread_at(
         lags: [count] or [*shape, count].  delay: [*shape].  sigma: [].  Returns [*shape, count].
     """
     if kernel == "rounded":
-        kernel, sigma = "gaussian", torch.zeros_like(sigma)
+        return _rounded(lags, delay, sigma, max_delay)
     # A narrow spread around a whole step is one lag exactly, so one formula serves both, with no branch on sigma.
     smallest = SMALLEST_SIGMA[kernel]
     centre = torch.where(sigma < smallest, nearest(delay), delay)
@@ -135,6 +141,28 @@ def spread_at(
     if kernel == "spectral":
         return torch.where(sigma > smallest, circle(distance, sigma, max_delay), (distance == 0).to(distance.dtype))
     return _triangle(distance, sigma) if kernel == "triangle" else _gaussian(distance, sigma)
+
+
+def _rounded(lags: torch.Tensor, delay: torch.Tensor, sigma: torch.Tensor, max_delay: int) -> torch.Tensor:
+    fixed = delay.detach()
+    share = spread_at(lags, fixed, torch.zeros_like(sigma), max_delay, "gaussian")
+    if not delay.requires_grad:
+        return share
+    return share + differences(lags, fixed, max_delay) * (delay - fixed).unsqueeze(-1)  # + 0: only a gradient
+
+
+def differences(lags: torch.Tensor, delay: torch.Tensor, max_delay: int) -> torch.Tensor:
+    """What the gradients of a rounded delay's shares are multiplied with and summed for its own, straight through.
+
+    1/2 at the step after the nearest one and -1/2 at the step before it; at an end, beyond which there is none, 1 and -1 at
+    the last two. Where max_delay is 0, nothing.
+
+    Shape:
+        lags: [count] or [*shape, count].  delay: [*shape], within 0 .. max_delay.  Returns [*shape, count].
+    """
+    at = nearest(delay).unsqueeze(-1)
+    before, after = (at - 1).clamp(min=0), (at + 1).clamp(max=max_delay)
+    return ((lags == after).to(delay.dtype) - (lags == before).to(delay.dtype)) / (after - before).clamp(min=1)
 
 
 def circle(distance: torch.Tensor, sigma: torch.Tensor, max_delay: int, slopes: bool = False):

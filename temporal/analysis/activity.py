@@ -14,7 +14,7 @@ from temporal.kernels.delayed import nearest
 from temporal.layers._protocol import call, role, valid_steps
 from temporal.neurons import Recurrent
 
-from .delays import delays_in
+from .delays import living_delays
 from .spikes import named, spiking_layers
 
 __all__ = ["Activity", "LayerActivity", "SynapseActivity", "measure_activity"]
@@ -200,8 +200,8 @@ class _Watch:
                 self._hook(module, self._recurs(name, module, module.weight, 1, 1))
             elif isinstance(module, RecurrentDelays):
                 inner = module.delayed
-                depth = module.min_delay + int(nearest(delays_in(inner)).max())
-                self._hook(module, self._recurs(name, module, inner.weight, depth, module.max_delay))
+                depth = module.min_delay + _deepest(inner)
+                self._hook(module, self._recurs(name, module, inner._used_weight(), depth, module.max_delay))
 
     def detach(self) -> None:
         """The network is as it was."""
@@ -230,11 +230,11 @@ class _Watch:
             if x.ndim != 3 or x.shape[:2] != self.valid.shape:  # within another layer, on an axis of its own
                 self.unknown.append(name)
                 return
-            weight = layer.weight
+            weight = layer._used_weight() if isinstance(layer, DelayedLinear) else layer.weight
             reached = (weight != 0).transpose(0, 1).flatten(1).sum(1)
             depth = buffer = 0
             if isinstance(layer, DelayedLinear):
-                depth = int(nearest(delays_in(layer)).max())
+                depth = _deepest(layer)
                 buffer = 4 * layer.max_delay * layer.in_features
             events = bool(((x == x.round()) | ~self.valid.unsqueeze(2)).all())
             operations = int((self._active(x) * reached).sum())
@@ -252,3 +252,9 @@ class _Watch:
             )
 
         return keep
+
+
+def _deepest(layer: DelayedLinear) -> int:
+    """The longest delay of a synapse that is there, in steps."""
+    delays = nearest(living_delays(layer))
+    return int(delays.max()) if delays.numel() else 0

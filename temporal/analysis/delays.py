@@ -59,7 +59,7 @@ def count_delays(network: nn.Module) -> list[DelayCounts]:
     """Count the delays of every layer that has some, rounded to steps as they are deployed.
 
     Layers are recognised by ``delay``, a parameter, and ``max_delay``. Where axons and dendrites add up, and where synapses
-    pick a copy of their axon, it is the delay of each synapse that counts.
+    pick a copy of their axon, it is the delay of each synapse that counts. Those of pruned synapses do not.
 
     Args:
         network: any module.
@@ -78,7 +78,7 @@ def count_delays(network: nn.Module) -> list[DelayCounts]:
     for path, module in network.named_modules():
         delay, longest = getattr(module, "delay", None), getattr(module, "max_delay", None)
         if isinstance(delay, nn.Parameter) and isinstance(longest, int):
-            steps = nearest(delays_in(module)).long().flatten().cpu()
+            steps = nearest(living_delays(module)).long().cpu()
             counts = tuple(torch.bincount(steps, minlength=longest + 1).tolist())
             first = first_of.get(id(module), 0)
             found.append(DelayCounts(named(path, module), counts, delay.requires_grad, first))
@@ -95,6 +95,14 @@ def delays_in(layer: Any) -> Tensor:
     elif kind == "group":
         delay = delay.gather(0, layer.copies.long())
     return delay.clamp(0, layer.max_delay)
+
+
+def living_delays(layer: Any) -> Tensor:
+    """``delays_in`` of what was not pruned, flat."""
+    delays, alive = delays_in(layer), getattr(layer, "alive", None)
+    if alive is None:
+        return delays.flatten()
+    return delays[alive if delays.shape == alive.shape else layer.alive_delays()]
 
 
 def delay_histograms(before: Sequence[DelayCounts] | None, after: Sequence[DelayCounts]) -> Figure:

@@ -23,8 +23,8 @@ class DelayedConv1d(nn.Module):
     bands of a spectrum, the channels of a cochlea or the taxels of a whisker; positions beyond the ends are silent.
 
     The synapses are those of a `DelayedLinear` with I = in_channels * kernel_size inputs, `layer.delayed`, which holds
-    their weights, delays and width: an optimiser, `DelaySchedule` and `temporal.models.deploy` find them there. An input
-    of it is a channel at a place of the kernel; so per="axon" is a delay for each of these, d[i,k].
+    their weights, delays and width: an optimiser, `DelaySchedule`, `prune_delays` and `temporal.models.deploy` find them
+    there. An input of it is a channel at a place of the kernel; so per="axon" is a delay for each of these, d[i,k].
 
     Args:
         in_channels: number of channels I, >= 1.

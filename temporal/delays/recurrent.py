@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from temporal.kernels.delayed import delay_kernel, delayed_linear, nearest
+from temporal.kernels.delayed import delayed_linear, nearest
 from temporal.layers._history import check_inputs, whole
 from temporal.layers._protocol import call, check_lengths, role
 
@@ -34,8 +34,9 @@ class RecurrentDelays(nn.Module):
     whose delays are counted from min_delay on. `DelaySchedule` finds it there.
 
     What a neuron sends now is heard min_delay steps later at the earliest, so that many steps need nothing of each other:
-    they run as one product and one scan. Once sigma is 0 the shortest delay that is there counts. A network whose shortest
-    delay is 10 steps takes a tenth of the calls of one that hears the step before; the results are the same.
+    they run as one product and one scan. Once sigma is 0 the shortest delay that is there counts (with kernel="rounded" not
+    while delays learn). A network whose shortest delay is 10 steps takes a tenth of the calls of one that hears the step
+    before; the results are the same.
 
     Args:
         neuron: a layer called as ``y, state = neuron(x, state)``, which keeps the number of features, such as
@@ -148,9 +149,7 @@ class RecurrentDelays(nn.Module):
 
     def effective_kernel(self) -> Tensor:
         """The kernel in use, [N, N, max_delay + 1], lag 0 first; lags below min_delay are 0."""
-        inner = self.delayed
-        kernel = delay_kernel(inner.weight, inner.delay, inner.sigma, inner.max_delay, inner.kernel, inner.per)
-        return nn.functional.pad(kernel, (self.min_delay, 0))
+        return nn.functional.pad(self.delayed.effective_kernel(), (self.min_delay, 0))
 
     def extra_repr(self) -> str:
         return f"size={self.size}, min_delay={self.min_delay}, max_delay={self.max_delay}"
@@ -161,15 +160,19 @@ class RecurrentDelays(nn.Module):
         # A number that decides how many calls there are: never asked of a GPU, which would wait, or while tracing.
         if inner.sigma.device.type != "cpu" or torch.compiler.is_compiling() or float(inner.sigma) != 0:
             return self.min_delay, inner.delay
+        # A delay that learns on whole steps feels the step before the shortest, too.
+        if torch.is_grad_enabled() and inner._used_kernel() == "rounded" and inner.delay.requires_grad:
+            return self.min_delay, inner.delay
         steps = nearest(inner.delay.clamp(0, inner.max_delay))
-        common = int(steps.min())
-        return self.min_delay + common, steps - common
+        heard = steps if inner.alive is None else steps[inner.alive_delays()]
+        common = int(heard.min()) if heard.numel() else inner.max_delay
+        return self.min_delay + common, (steps - common).clamp(min=0)
 
     def _product(self, heard: Tensor, delay: Tensor, longest: int) -> Tensor:
         inner = self.delayed
         return delayed_linear(
-            heard, inner.weight, delay, inner.sigma, None,
-            max_delay=longest, kernel=inner.kernel, per=inner.per, width=inner._width(),
+            heard, inner._used_weight(), delay, inner.sigma, None,
+            max_delay=longest, kernel=inner._used_kernel(), per=inner.per, width=inner._width(),
         )  # fmt: skip
 
     def _last(self, sent: Tensor, parts: list[Tensor], lengths: Tensor | None) -> Tensor:

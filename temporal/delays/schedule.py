@@ -103,18 +103,20 @@ class DelaySchedule:
         return self.floor + wide * (narrow / wide) ** min(progress / self.until, 1.0)
 
     def apply(self, network: nn.Module, progress: float) -> None:
-        """Sets every `DelayedLinear` inside the network; one with kernel="rounded" has no width and stays as it is.
+        """Sets every `DelayedLinear` inside the network, those within `DelayedConv1d` and `RecurrentDelays` too.
+
+        One with kernel="rounded" has no width; its delays, where they learn, stop when the others' do.
 
         Call it before each epoch with `epoch / epochs`, or before each step with `step / steps`.
         """
         whole = self.rounded(progress)
         for layer in network.modules():
-            if not isinstance(layer, DelayedLinear) or layer.kernel == "rounded":
+            if not isinstance(layer, DelayedLinear) or (layer.kernel == "rounded" and not layer.delay.requires_grad):
                 continue
             if whole:
                 layer.round_()
             else:
-                layer.set_sigma(self.sigma(progress, layer.max_delay))
+                layer.set_sigma(0.0 if layer.kernel == "rounded" else self.sigma(progress, layer.max_delay))
 
 
 def _fraction(progress: float) -> float:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from temporal._files import write_atomically
 from temporal.analysis import Activity
 from temporal.delays import DelayedLinear, RecurrentDelays
-from temporal.kernels.delayed import nearest
 
 __all__ = ["HardwareCost", "IntegerDelays", "hardware_cost", "integer_delays", "save_integers"]
 
@@ -55,9 +54,18 @@ class IntegerDelays:
         return int((self.weight != 0).sum())
 
     @property
+    def inputs(self) -> int:
+        """How many inputs have a synapse whose weight is not 0; the others need no delay line."""
+        return int((self.weight != 0).any(0).view(self.weight.shape[1], -1).any(1).sum())
+
+    @property
     def stored_delays(self) -> int:
-        """How many delays are kept: one a live synapse, or one an axon, a dendrite or a copy."""
-        return self.synapses if self.per == "synapse" else self.delay.numel()
+        """How many delays are kept: one a live synapse, or one an axon, a dendrite or a copy that has such a synapse."""
+        live = self.weight != 0
+        if self.copies is not None:
+            return sum(int((live & (self.copies == copy)).any(0).sum()) for copy in range(len(self.delay)))
+        ends = {"synapse": (), "axon": (0,), "dendrite": (1,), "additive": (0, 1)}[self.per]
+        return sum(int(live.any(end).sum()) for end in ends) if ends else self.synapses
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ class HardwareCost:
 
     Args:
         buffer_depth: steps that the deepest delay line holds.
-        buffer_bits: of all delay lines of one signal, a bit an entry where spikes come in, 32 where real numbers do.
+        buffer_bits: of all delay lines of one signal, a bit an entry where spikes come in, 32 where real numbers do; a line
+            for each input that has a synapse.
         delay_bits: of all delays.
         weight_bits: of all weights that are not 0, 32 each.
         synapses: with a weight that is not 0.
@@ -118,19 +127,17 @@ def integer_delays(network: nn.Module) -> list[IntegerDelays]:
         name = path or type(layer).__name__
         if not (torch.isfinite(layer.weight).all() and torch.isfinite(layer.delay).all()):
             raise ValueError(f"integer_delays: layer {name} has weights or delays that are not finite")
-        parts = [nearest(part.detach().clamp(0, largest)) for part, largest in layer._ranges()]
-        steps = torch.cat(parts) if len(parts) > 1 else parts[0]
-        steps = steps + offsets.get(id(layer), 0)
+        weight, steps = layer._used_weight().detach(), layer._used_steps() + offsets.get(id(layer), 0)
         kind = torch.uint8 if steps.numel() == 0 or steps.max() < 256 else torch.uint16
         found.append(
             IntegerDelays(
                 name,
                 layer.per,
-                layer.weight.detach().float().cpu(),
+                weight.float().cpu(),
                 steps.to(torch.int32).to(kind).cpu(),
                 None if layer.copies is None else layer.copies.cpu(),
                 None if layer.bias is None else layer.bias.detach().float().cpu(),
-                _longest(layer, steps),
+                _longest(layer, weight, steps),
             )
         )
     return found
@@ -163,8 +170,7 @@ def hardware_cost(
         )
     layers = integer_delays(network)
     entries = [
-        part.longest * part.weight.shape[1] * (32 if real_inputs and number == 0 else 1)
-        for number, part in enumerate(layers)
+        part.longest * part.inputs * (32 if real_inputs and number == 0 else 1) for number, part in enumerate(layers)
     ]
     rate = None
     if activity is not None and seconds is not None:
@@ -213,13 +219,13 @@ def save_integers(network: nn.Module, file: str | os.PathLike, more: dict[str, A
     return cost
 
 
-def _longest(layer: DelayedLinear, steps: Tensor) -> int:
+def _longest(layer: DelayedLinear, weight: Tensor, steps: Tensor) -> int:
     """The longest delay of a synapse that is there."""
-    live = layer.weight != 0
+    live = weight != 0
     if layer.per == "axon":
-        delays = steps.expand_as(layer.weight)
+        delays = steps.expand_as(weight)
     elif layer.per == "dendrite":
-        delays = steps.unsqueeze(1).expand_as(layer.weight)
+        delays = steps.unsqueeze(1).expand_as(weight)
     elif layer.per == "additive":
         delays = steps[layer.in_features :].unsqueeze(1) + steps[: layer.in_features]
     elif layer.copies is not None:

@@ -63,6 +63,8 @@ def load(source: str | os.PathLike, network: nn.Module | None = None) -> Model:
         ...     temporal.load(folder).labels
         ['no', 'yes']
     """
+    from temporal.delays import DelayedLinear
+
     file = _find(Path(source))
     spec, tensors = _read(file)
     if network is None and isinstance(spec.network, dict):
@@ -71,7 +73,8 @@ def load(source: str | os.PathLike, network: nn.Module | None = None) -> Model:
             "build it and hand it in, temporal.load(run, network=...)"
         )
     model = spec.build(network)
-    expected, found = set(model.state_dict()), set(tensors)
+    masks = {f"{name}.alive" for name, layer in model.named_modules() if isinstance(layer, DelayedLinear)}
+    expected, found = set(model.state_dict()) | (masks & tensors.keys()), set(tensors)  # of layers that were pruned
     if expected != found:
         raise ValueError(f"{file}: weights do not fit the network: {_difference(expected, found)}")
     try:

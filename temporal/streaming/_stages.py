@@ -7,13 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from temporal.delays import DelayedLinear
-from temporal.kernels.delayed import SMALLEST_SIGMA, nearest
+from temporal.delays import DelayedLinear, RecurrentDelays
+from temporal.kernels.delayed import SMALLEST_SIGMA
 from temporal.kernels.events import Cell, Rows, Stage, Taps, taps_of
 from temporal.layers import BatchNorm, Dropout, Sequential, TimeDistributed, fold
 from temporal.neurons import LI, Recurrent
 from temporal.neurons._layer import SpikingLayer
 from temporal.neurons._run import Neuron
+
+from ._dense import rows_pay
 
 __all__ = ["quantised", "stages_of"]
 
@@ -111,29 +113,54 @@ def _synapses(name: str, layer: nn.Module) -> _Synapses | None:
         return _ones(name, layer.num_features)._replace(
             forward=_diagonal(_array(scale)), bias=_bias(shift)
         )  # fmt: skip
-    if isinstance(layer, SpikingLayer | LI | Recurrent):
+    if isinstance(layer, SpikingLayer | LI | Recurrent | RecurrentDelays):
         return None
     raise TypeError(
         f"Runner: the event engine does not have {type(layer).__name__} (layer {name}); it has DelayedLinear, nn.Linear, "
-        f"BatchNorm, Dropout and the neurons of temporal.neurons: {_ELSE}"
+        f"RecurrentDelays, BatchNorm, Dropout and the neurons of temporal.neurons: {_ELSE}"
     )
 
 
 def _delayed(name: str, layer: DelayedLinear) -> _Synapses:
+    _check_whole_steps(name, "DelayedLinear", layer)
+    more = {"inputs": layer.in_features, "size": layer.out_features, "bias": _bias(layer.bias)}
+    if not _in_rows(layer):
+        return _Synapses(name, taps_of(_array(layer.effective_kernel())), **more)  # type: ignore[arg-type]
+    delay, weight = _steps(layer), _array(layer._used_weight().t())
+    if layer.per == "axon":
+        return _Synapses(name, Rows(weight, delay), **more)  # type: ignore[arg-type]
+    return _Synapses(name, Rows(weight, np.zeros(layer.in_features, np.int64)), late=delay, **more)  # type: ignore[arg-type]
+
+
+def _heard(name: str, layer: Recurrent | RecurrentDelays) -> Rows | Taps:
+    """The synapses among the neurons of a layer."""
+    if isinstance(layer, Recurrent):
+        return Rows(_array(layer.weight.t()), np.ones(layer.size, np.int64))
+    inner = layer.delayed  # whose delays are counted from the shortest that they may have
+    _check_whole_steps(name, "RecurrentDelays", inner)
+    if inner.per == "axon" and _in_rows(inner):
+        return Rows(_array(inner._used_weight().t()), _steps(inner) + layer.min_delay)
+    return taps_of(_array(layer.effective_kernel()))
+
+
+def _in_rows(layer: DelayedLinear) -> bool:
+    """Whether all weights of an input are added at once: its synapses share what delay it has, and enough are left."""
+    weight = layer._used_weight()
+    one_each = layer.per in ("axon", "dendrite") and layer.synapses == 1
+    return one_each and rows_pay(int((weight != 0).sum()), weight.numel())
+
+
+def _steps(layer: DelayedLinear) -> np.ndarray:
+    return layer._used_steps().to(torch.int64).numpy()
+
+
+def _check_whole_steps(name: str, kind: str, layer: DelayedLinear) -> None:
     sigma = float(layer.sigma)
     if sigma >= SMALLEST_SIGMA.get(layer.kernel, 1e-3):
         raise ValueError(
-            f"Runner: layer {name}, DelayedLinear, spreads its delays over several steps (sigma={sigma:g}): round them with "
+            f"Runner: layer {name}, {kind}, spreads its delays over several steps (sigma={sigma:g}): round them with "
             f"layer.round_(), or temporal.models.deploy(model) for all of a model; {_ELSE}"
         )
-    more = {"inputs": layer.in_features, "size": layer.out_features, "bias": _bias(layer.bias)}
-    if layer.per not in ("axon", "dendrite") or layer.synapses > 1:
-        return _Synapses(name, taps_of(_array(layer.effective_kernel())), **more)  # type: ignore[arg-type]
-    delay = nearest(layer.delay.clamp(0, layer.max_delay)).to(torch.int64).numpy()
-    none = np.zeros(layer.in_features, np.int64)
-    late = delay if layer.per == "dendrite" else None
-    forward = Rows(_array(layer.weight.t()), delay if layer.per == "axon" else none)
-    return _Synapses(name, forward, late=late, **more)  # type: ignore[arg-type]
 
 
 def _ones(name: str, size: int) -> _Synapses:
@@ -150,7 +177,7 @@ def _width(layer: nn.Module, following: list[nn.Module], stages: dict[str, Stage
     """How many neurons a layer has to which no synapses lead."""
     if stages:
         return list(stages.values())[-1].size
-    if isinstance(layer, Recurrent):
+    if isinstance(layer, Recurrent | RecurrentDelays):
         return layer.size
     size = getattr(layer, "size", None)
     if size is not None and len(size) == 1:
@@ -168,10 +195,11 @@ def _width(layer: nn.Module, following: list[nn.Module], stages: dict[str, Stage
 
 def _stage(synapses: _Synapses, name: str = "", layer: nn.Module | None = None) -> Stage:
     size, back, cell = synapses.size, None, None
-    if isinstance(layer, Recurrent):
+    if isinstance(layer, Recurrent | RecurrentDelays):
         if layer.size != size:
-            raise ValueError(f"Runner: layer {name}, Recurrent, has size={layer.size}, but {size} currents come to it")
-        back = Rows(_array(layer.weight.t()), np.ones(size, np.int64))
+            kind = type(layer).__name__
+            raise ValueError(f"Runner: layer {name}, {kind}, has size={layer.size}, but {size} currents come to it")
+        back = _heard(name, layer)
         layer = layer.neuron
     if layer is not None:
         if not isinstance(layer, SpikingLayer | LI):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from temporal.delays import DelayedLinear
+from temporal.delays import DelayedConv1d, DelayedLinear, RecurrentDelays
 from temporal.kernels.delayed import delayed_product
 from temporal.kernels.events import engine
 from temporal.layers import Model
@@ -45,7 +45,8 @@ class Runner:
 
     Args:
         network: a layer or a ``temporal.Sequential`` of them: ``DelayedLinear`` with rounded delays, ``nn.Linear``,
-            ``BatchNorm``, dropout, the neurons of :mod:`temporal.neurons` and ``Recurrent`` around them.
+            ``BatchNorm``, dropout, the neurons of :mod:`temporal.neurons`, and ``Recurrent`` and ``RecurrentDelays`` around
+            them.
         engine: "event", float32 on the CPU; "auto", the same, but layers many of whose inputs are active compute a chunk's
             currents as a product, by a measured rule: from about 80 % on with 25 lags of delay, 33 % without delays, and
             never in a single step; "dense", the network's own layers, whatever they are, in their dtype and on their
@@ -389,6 +390,8 @@ def _prepared(network: nn.Module) -> nn.Module:
     if isinstance(network, DelayedLinear):
         return network if network.per in ("axon", "dendrite") else _Prepared(network)
     for parent in list(network.modules()):
+        if isinstance(parent, DelayedConv1d | RecurrentDelays):  # uses more of it than its call
+            continue
         for name, layer in list(parent.named_children()):
             if isinstance(layer, DelayedLinear) and layer.per not in ("axon", "dendrite"):
                 parent._modules[name] = _Prepared(layer)

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from temporal.delays import DelayedLinear
+from temporal.delays import DelayedLinear, stop_at_walls
 from temporal.layers import Model
 
 from .recipe import Optimizer, Recipe
@@ -18,7 +18,10 @@ _RISE, _FALL = 25.0, 25.0 * 1e4  # one-cycle starts at lr / 25 and ends at a ten
 
 
 def optimizer_of(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
-    """Three groups: weights; biases and normalisation, which do not decay; delays, with their own rate."""
+    """Three groups: weights; biases and normalisation, which do not decay; delays, with their own rate.
+
+    No momentum leads a delay out of its range.
+    """
     delays = [
         layer.delay for layer in model.modules() if isinstance(layer, DelayedLinear) and layer.delay.requires_grad
     ]
@@ -31,7 +34,9 @@ def optimizer_of(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": delays, "lr": settings.lr_delay, "weight_decay": 0.0, "delays": True},
     ]
     method = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.method]
-    return method([group for group in groups if group["params"]])
+    optimizer = method([group for group in groups if group["params"]])
+    stop_at_walls(optimizer, model)
+    return optimizer
 
 
 def learning_rate_of(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> LambdaLR:

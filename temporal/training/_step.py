@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from temporal.delays import DelayedLinear, DelaySchedule
+from temporal.delays import DelayedLinear, DelaySchedule, depth_penalty, spread_penalty
 from temporal.frontends import Normalize
 from temporal.layers import Model
 from temporal.models import ModelSpec
@@ -47,11 +47,13 @@ class TrainingStep(nn.Module):
         self.model = model
         self.augmentation: Any = augmentation_of(recipe, data)
         self.silence: float = getattr(recipe.augment, "silence", 0.0)
+        self._penalties = ((recipe.delays.depth_penalty, depth_penalty), (recipe.delays.spread_penalty, spread_penalty))
 
     def forward(self, batch: AnyBatch, epoch: int, share: Share | None = None) -> tuple[Tensor, Tensor]:
         """(loss, number of recordings decided right).
 
-        The loss is the mean over the whole batch, of which this process holds a share: the shares' losses add up to it.
+        The loss is the mean over the whole batch, and what the recipe penalises in the delays. This process holds a share of
+        the batch: the shares' losses add up to it.
         """
         share = share or whole_batch(len(batch.labels), self.silence)
         if not share.positions:
@@ -64,7 +66,11 @@ class TrainingStep(nn.Module):
         if len(silent):
             # Noise belongs to no class: the divergence from all classes alike, 0 where they are.
             loss = loss - (silent.log_softmax(-1).mean(-1) + math.log(logits.shape[1])).sum()
-        return loss / share.total, (spoken.argmax(-1) == batch.labels).sum()
+        loss = loss / share.total
+        for factor, penalty in self._penalties:
+            if factor:
+                loss = loss + factor * penalty(self.model) * (len(share.positions) / share.total)
+        return loss, (spoken.argmax(-1) == batch.labels).sum()
 
     def _nothing(self, batch: AnyBatch) -> tuple[Tensor, Tensor]:
         """The same of no recording, for a process that the batch has none for; it takes part in what all do together.
@@ -84,6 +90,11 @@ def delay_schedule(recipe: Recipe, model: Model) -> DelaySchedule | None:
     return DelaySchedule(
         start=delays.sigma_start, end=delays.sigma_end, until=delays.until, round_at=delays.round_at, floor=delays.floor
     )
+
+
+def pruning_step(recipe: Recipe, steps: int) -> int | None:
+    """The step before which synapses are pruned, of as many; None where none are."""
+    return math.ceil(recipe.delays.prune_at * steps) if recipe.delays.prune else None
 
 
 def widest_delay(model: Model) -> float:

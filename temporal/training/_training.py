@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from temporal._failpoints import failpoint
 from temporal.datasets import BucketSampler
-from temporal.delays import DelayedLinear
+from temporal.delays import DelayedLinear, prune_delays
 from temporal.kernels.delayed import unprojected
 from temporal.layers import Dropout
 from temporal.layers._rows import rows_of_batch
@@ -31,6 +31,7 @@ from ._step import (
     TrainingStep,
     delay_schedule,
     fit_normalisation,
+    pruning_step,
     seed_of,
     spec_of,
     widest_delay,
@@ -92,6 +93,7 @@ class Training:
         self.silence = step.silence
         self.step, self.optimizer = ranks.setup(step, optimizer)
         self.delays = delay_schedule(recipe, self.model)
+        self.prunes_at = pruning_step(recipe, self.total_steps)
 
     def _open(self) -> None:
         """The recordings; whatever is wrong with them is said now."""
@@ -177,6 +179,9 @@ class Training:
             if self.delays is not None:
                 each_step = self.recipe.delays.every == "step"
                 self.delays.apply(self.model, step / self.total_steps if each_step else here.epoch / self.recipe.epochs)
+            if step == self.prunes_at:  # what a checkpoint of a later step holds is pruned
+                out = prune_delays(self.model, self.recipe.delays.prune)
+                self.progress.say(f"{out:,} synapses with delays are pruned")
             loss, right, stop = self._update(rows, step)
             if not math.isfinite(loss):
                 self._lost(loss, rows, step)
@@ -225,13 +230,26 @@ class Training:
         rank = () if self.ranks.first or self.seeds_alike else ("rank", self.ranks.rank)
         torch.manual_seed(seed_of(self.recipe.seed, "step", step, *rank))
         self.optimizer.zero_grad(set_to_none=True)
-        with _as_one(self.model, share) if self.ranks.size > 1 else contextlib.nullcontext():
+        with self._as_one(share):
             failpoint("step")
             loss, right = self.step(batch, self.position.epoch, share)
             self.fabric.backward(loss * self.ranks.size)  # gradients of processes are averaged, and their losses add up
         failpoint("backward")
         total, right, stop = self.ranks.add([loss.item(), float(right), float(self.stop)])
         return total, right, stop
+
+    @contextlib.contextmanager
+    def _as_one(self, share: Share) -> Iterator[None]:
+        """Around a forward and a backward pass: as if one process had all of the batch, and the loss were of one part."""
+        several, delays = self.ranks.size > 1, self.recipe.delays
+        if not (several or delays.depth_penalty or delays.spread_penalty):
+            yield
+            return
+        with rows_of_batch(*share.rows) if several else contextlib.nullcontext(), unprojected():
+            yield
+        for layer in self.model.modules():
+            if isinstance(layer, DelayedLinear):
+                layer.project_gradient()  # of the sum over all processes, penalties included
 
     def _validate(self) -> dict[str, float]:
         """Loss and accuracy on recordings that are not trained on, with the delays as they are now. Chooses nothing."""
@@ -319,16 +337,6 @@ def _known(speakers: Sequence[str]) -> list[str]:
 def taken(folder: Path) -> FileExistsError:
     """A run folder that is not free."""
     return FileExistsError(f"{folder}: exists already; continue that run with --resume, or choose another folder")
-
-
-@contextlib.contextmanager
-def _as_one(model: torch.nn.Module, share: Share) -> Iterator[None]:
-    """Around a forward and a backward pass in which processes share a batch: as if one had all of it."""
-    with rows_of_batch(*share.rows), unprojected():
-        yield
-    for layer in model.modules():
-        if isinstance(layer, DelayedLinear):
-            layer.project_gradient()  # of the sum over all processes
 
 
 @contextlib.contextmanager

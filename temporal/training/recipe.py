@@ -89,7 +89,7 @@ class Augment:
 
 @dataclass(frozen=True, kw_only=True)
 class Delays:
-    """How the delay kernels narrow during training; see :class:`temporal.delays.DelaySchedule`.
+    """How delays learn: their kernels narrow (:class:`temporal.delays.DelaySchedule`), synapses go, the loss may shape them.
 
     Args:
         sigma_start: their standard deviation at first, in steps; ``None`` is half of the longest delay.
@@ -98,6 +98,11 @@ class Delays:
         round_at: the part of training after which delays are whole steps and only weights learn; 1: never in training.
         floor: what does not shrink of sigma, in steps, below sigma_end; 0.27 in the published networks.
         every: sigma changes with each "step" or "epoch".
+        prune: share of the synapses with delays that is taken out, the weakest of the whole network, in [0, 1); 0: none.
+            See :func:`temporal.delays.prune_delays`.
+        prune_at: the part of training, in [0, 1), after which that happens, at once.
+        depth_penalty: what :func:`temporal.delays.depth_penalty` is multiplied by in the loss, >= 0: short delays.
+        spread_penalty: the same of :func:`temporal.delays.spread_penalty`: delays spread over their range.
     """
 
     sigma_start: float | None = None
@@ -106,6 +111,10 @@ class Delays:
     round_at: float = 0.9
     floor: float = 0.0
     every: str = "step"
+    prune: float = 0.0
+    prune_at: float = 0.6
+    depth_penalty: float = 0.0
+    spread_penalty: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +201,10 @@ class Recipe:
             ("seed", self.seed, 0 <= self.seed < 2**31, "0 to 2^31 - 1"),
             ("tail", self.tail, self.tail >= 0, "0 or more steps"),
             ("data.validation", self.data.validation, *_validation(self.data)),
+            ("delays.prune", self.delays.prune, 0 <= self.delays.prune < 1, "0 or more, below 1"),
+            ("delays.prune_at", self.delays.prune_at, 0 <= self.delays.prune_at < 1, "0 or more, below 1"),
+            ("delays.depth_penalty", self.delays.depth_penalty, self.delays.depth_penalty >= 0, "0 or more"),
+            ("delays.spread_penalty", self.delays.spread_penalty, self.delays.spread_penalty >= 0, "0 or more"),
             ("optimizer.lr", self.optimizer.lr, self.optimizer.lr > 0, "above 0"),
             ("optimizer.lr_delay", self.optimizer.lr_delay, self.optimizer.lr_delay >= 0, "0 or more"),
             ("optimizer.weight_decay", self.optimizer.weight_decay, self.optimizer.weight_decay >= 0, "0 or more"),

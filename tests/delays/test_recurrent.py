@@ -23,13 +23,14 @@ def step_by_step(layer: RecurrentDelays, x: Tensor) -> Tensor:
     return torch.stack(outputs)
 
 
-@pytest.mark.parametrize("rounded", [False, True], ids=["wide", "whole"])
+@pytest.mark.parametrize("form", ["wide", "whole", "straight", "fixed"])
 @pytest.mark.parametrize("per", ["synapse", "axon", "dendrite"])
 @pytest.mark.parametrize("min_delay, max_delay", [(1, 1), (1, 6), (3, 7), (5, 5), (4, 30)])
-def test_equals_the_loop(per, min_delay, max_delay, rounded):
+def test_equals_the_loop(per, min_delay, max_delay, form):
     torch.manual_seed(max_delay)
-    layer = RecurrentDelays(LI(3.0), 5, max_delay, min_delay=min_delay, per=per, gain=0.4).double()
-    layer = layer.round_() if rounded else layer
+    kernel = "rounded" if form in ("straight", "fixed") else "gaussian"
+    layer = RecurrentDelays(LI(3.0), 5, max_delay, min_delay=min_delay, per=per, gain=0.4, kernel=kernel).double()
+    layer = layer.round_() if form in ("whole", "fixed") else layer
     x = torch.randn(17, 3, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(17, 3, 5, dtype=torch.float64)
     results = []
@@ -39,6 +40,7 @@ def test_equals_the_loop(per, min_delay, max_delay, rounded):
         grads = torch.autograd.grad((y * weight).sum(), wanted, allow_unused=True)
         results.append([y, *(g if g is not None else torch.zeros_like(p) for p, g in zip(wanted, grads, strict=True))])
     torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-10)
+    assert bool(results[0][-1].count_nonzero()) == (form in ("wide", "straight") and max_delay > min_delay)
 
 
 @pytest.mark.parametrize("neuron", [LIF(2.0), AdLIF(2.0, 9.0, a=2.0, b=5.0)], ids=lambda n: type(n).__name__)

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from temporal.delays import DelayedLinear, DelaySchedule
+from temporal.delays import DelayedConv1d, DelayedLinear, DelaySchedule, RecurrentDelays
+from temporal.neurons import LIF
 
 
 def network():
@@ -16,7 +17,9 @@ def network():
         {
             "first": DelayedLinear(4, 3, max_delay=24),
             "inner": torch.nn.ModuleList([DelayedLinear(3, 3, max_delay=10)]),
-            "fixed": DelayedLinear(3, 2, max_delay=10, kernel="rounded"),
+            "fixed": DelayedLinear(3, 2, max_delay=10, kernel="rounded", learn_delays=False),
+            "bands": DelayedConv1d(1, 2, 3, max_delay=10),
+            "recurrent": RecurrentDelays(LIF(2.0), 3, max_delay=11),
             "plain": torch.nn.Linear(2, 2),
         }
     )
@@ -55,11 +58,12 @@ def test_apply_reaches_every_layer_and_leaves_rounded_ones_alone():
     fixed = net["fixed"].delay.detach().clone()
     schedule.apply(net, 0.0)
     assert net["first"].sigma.item() == 12 and net["inner"][0].sigma.item() == 5
+    assert net["bands"].sigma.item() == net["recurrent"].delayed.sigma.item() == 5
     schedule.apply(net, 0.7)
     assert net["first"].sigma.item() == pytest.approx(schedule.sigma(0.7, 24))
     assert net["inner"][0].sigma.item() == pytest.approx(schedule.sigma(0.7, 10))
     schedule.apply(net, 0.75)
-    for layer in (net["first"], net["inner"][0]):
+    for layer in (net["first"], net["inner"][0], net["bands"], net["recurrent"].delayed):
         assert layer.sigma.item() == 0
         assert layer.delay.equal(layer.delay.round())
     assert net["fixed"].delay.equal(fixed)

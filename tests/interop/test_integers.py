@@ -63,15 +63,15 @@ def test_long_delays_take_two_bytes_and_recurrent_ones_count_from_now():
 
 
 def test_costs_are_counted():
-    """By hand: 4 x 2 synapses, three of them dead, the longest live delay 5 of 7; 3 bits hold the 7 that is stored."""
+    """By hand: 4 x 2 synapses, three of them dead, and with them an input; the longest live delay 5 of 7; 3 bits hold 7."""
     layer = DelayedLinear(4, 2, 7).round_()
     with torch.no_grad():
         layer.delay.copy_(torch.tensor([[0.0, 1, 2, 7], [5, 4, 3, 6]]))
         layer.weight.copy_(torch.tensor([[1.0, 1, 1, 0], [1, 0, 1, 0]]))
     cost = hardware_cost(layer, real_inputs=False)
     assert (cost.synapses, cost.weight_bits, cost.delay_bits) == (5, 160, 15)
-    assert (cost.buffer_depth, cost.buffer_bits) == (5, 20)
-    assert hardware_cost(layer).buffer_bits == 640
+    assert (cost.buffer_depth, cost.buffer_bits) == (5, 15)
+    assert hardware_cost(layer).buffer_bits == 480
     x = torch.zeros(10, 2, 4)
     x[3, 0, 0] = x[4, 1, 3] = x[5, 1, 2] = 1.0  # reach 2, 0 and 2 synapses
     measured = hardware_cost(layer, measure_activity(Sequential(layer), x), seconds=0.5)

@@ -12,7 +12,7 @@ from temporal.kernels import use
 from temporal.kernels.delayed import KERNELS, SMALLEST_SIGMA, delay_kernel, delayed_linear, operator, spread
 from temporal.kernels.delayed import _events as events
 from temporal.kernels.delayed._form import few_pay, form, form_on_gpu
-from temporal.kernels.delayed._live import TOLERANCE, shares, taps
+from temporal.kernels.delayed._live import TOLERANCE, felt, shares, taps
 from temporal.kernels.delayed._product import product
 
 # Float32 sums of up to a few hundred terms, relative to the largest; the frequency domain adds its transforms' rounding, and
@@ -127,6 +127,7 @@ def test_what_is_left_out_is_below_the_tolerance(kernel):
 def test_how_many_taps_are_live():
     assert [taps(sigma, 24, "gaussian") for sigma in (0.0, 1e-4, 0.1, 0.5, 12.0, math.inf)] == [1, 1, 2, 6, 25, 25]
     assert taps(0.5, 24, "triangle") == 3 and taps(0.5, 1, "gaussian") == 2 and taps(3.0, 24, "rounded") == 1
+    assert [felt(1, longest, "rounded") for longest in (24, 1, 0)] == [3, 2, 1] and felt(6, 24, "gaussian") == 6
 
 
 def test_rounded_synapses_are_exact_on_a_grid():
@@ -226,7 +227,8 @@ def test_a_requested_backend_is_obeyed_or_refused():
 def test_opcheck(sigma, dtype):
     history, weight, delay, _ = drawn(8, 3, 4, 5, 1, 6, dtype)
     leaves = [tensor.requires_grad_() for tensor in (history, weight, delay, torch.tensor(sigma, dtype=dtype))]
-    torch.library.opcheck(torch.ops.temporal.delayed, (*leaves, None, 6, "gaussian"))
+    for kernel in ("gaussian", "rounded"):
+        torch.library.opcheck(torch.ops.temporal.delayed, (*leaves, None, 6, kernel))
 
 
 @pytest.mark.parametrize("kernel", ["gaussian", "triangle", "spectral"])

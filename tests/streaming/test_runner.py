@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import temporal
-from temporal.delays import DelayedLinear
+from temporal.delays import DelayedConv1d, DelayedLinear, RecurrentDelays
 from temporal.kernels import use
 from temporal.layers import LastStep, MaxOverTime, MeanOverTime, SumSoftmax, fold
 from temporal.neurons import ALIF, IF, LI, LIF, AdLIF, CubaLIF, ParametricLIF, Recurrent
@@ -34,6 +34,10 @@ NEURONS = {
     "AdLIF": lambda n: AdLIF(2.0, 9.0, a=0.5, b=1.0, v_threshold=0.4),
     "AdLIF-Euler": lambda n: AdLIF(2.0, 9.0, a=0.5, b=1.0, v_threshold=0.4, symplectic=False),
     "Recurrent-LIF": lambda n: Recurrent(LIF(2.0), n),
+    **{
+        f"RecurrentDelays-{per}": lambda n, per=per: RecurrentDelays(LIF(2.0), n, 6, min_delay=2, per=per).round_()
+        for per in ("synapse", "axon", "dendrite")
+    },
     "Recurrent-AdLIF": lambda n: Recurrent(AdLIF(2.0, 9.0, a=0.5, b=1.0, v_threshold=0.4), n),
     "LI": lambda n: LI(2.0, decay_input=True),
     "none": lambda n: nn.Identity(),
@@ -49,6 +53,8 @@ SYNAPSES = {
     "several": lambda i, o, d: DelayedLinear(i, o, d, synapses=3).round_(),
     "several-axon": lambda i, o, d: DelayedLinear(i, o, d, per="axon", synapses=4, bias=True).round_(),
     "several-dendrite": lambda i, o, d: DelayedLinear(i, o, d, per="dendrite", synapses=2).round_(),
+    "pruned": lambda i, o, d: DelayedLinear(i, o, d).prune_(0.6).round_(),
+    "pruned-axon": lambda i, o, d: DelayedLinear(i, o, d, per="axon").prune_(0.9).round_(),
     "linear": lambda i, o, d: nn.Linear(i, o),
 }
 
@@ -467,3 +473,50 @@ def test_a_long_run_goes_in_pieces(monkeypatch):
     runs = Runner(network)
     assert runs._runs._piece == 5
     torch.testing.assert_close(runs.run(x), whole(network, x), rtol=0, atol=0)
+
+
+# --- layers that hold one of delayed synapses -------------------------------------------------------------------------
+
+
+class Flat(nn.Module):
+    """Bands of a step side by side, [T, B, 8], as 2 channels of 4 positions for a convolution, and back."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = DelayedConv1d(2, 3, 3, 5, padding=1).round_()
+
+    def forward(self, x, state=None):
+        y, state = self.convolution(x.unflatten(2, (2, 4)), state)
+        return y.flatten(2), state
+
+
+def holders():
+    return {
+        "DelayedConv1d": temporal.Sequential(Flat(), LIF(2.0)),
+        "RecurrentDelays": temporal.Sequential(
+            DelayedLinear(8, 5, 3).round_(), RecurrentDelays(LIF(2.0), 5, 6).round_()
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["DelayedConv1d", "RecurrentDelays"])
+def test_the_dense_engine_leaves_them_whole(name):
+    network = on_the_grid(holders()[name])
+    x = (torch.rand(30, 2, 8) < 0.4).float()
+    assert in_chunks(Runner(network, "dense"), x, (7, 1, 12)).equal(whole(network, x))
+
+
+def test_the_event_engine_refuses_positions_and_names_the_engine_that_has_them():
+    for network in (temporal.Sequential(DelayedConv1d(2, 3, 3, 5).round_(), LIF(2.0)), holders()["DelayedConv1d"]):
+        for engine in ("event", "auto"):
+            kind = type(network[0]).__name__
+            with pytest.raises(TypeError, match=rf'does not have {kind} \(layer 0\).*engine="dense" runs it as it is'):
+                Runner(network, engine)
+
+
+def test_recurrent_delays_in_training_or_of_another_size_are_refused():
+    wide = temporal.Sequential(nn.Linear(8, 5), RecurrentDelays(LIF(2.0), 5, 6)).eval()
+    with pytest.raises(ValueError, match=r"layer 1, RecurrentDelays, spreads its delays over several steps"):
+        Runner(wide)
+    with pytest.raises(ValueError, match=r"layer 1, RecurrentDelays, has size=5, but 4 currents come to it"):
+        Runner(temporal.Sequential(nn.Linear(8, 4), RecurrentDelays(LIF(2.0), 5, 6).round_()).eval())

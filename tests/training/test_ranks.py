@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import temporal
 from temporal.layers._rows import rows_of_batch
-from temporal.training import Augment, Run, _training, pictures, train
+from temporal.training import Augment, Delays, Run, _training, pictures, train
 from temporal.training._checkpoint import Position, share_checkpoint
 from temporal.training._ranks import Ranks, World, whole_batch, world_of
 
@@ -113,11 +113,12 @@ def same_run(ours, theirs, tolerance):
 def varied(small):
     """A recipe that draws at random whatever it can, and takes 20 steps: 24 recordings in batches of six, five times."""
     augment = Augment(shift=0.02, gain=3.0, noise=10.0, silence=0.3, speed=0.1, pitch=0.05, band_mask=2, time_mask=3)
-    return dataclasses.replace(small, augment=augment, epochs=5, batch_size=7)
+    delays = Delays(prune=0.3, depth_penalty=0.3, spread_penalty=0.1)
+    return dataclasses.replace(small, augment=augment, delays=delays, epochs=5, batch_size=7)
 
 
 def test_after_20_steps_two_processes_have_the_weights_of_one(varied, tmp_path, in_double):
-    """With dropout, every augmentation, batch norm over ragged lengths, delays on walls, and rounded ones at the end."""
+    """With dropout, every augmentation, batch norm over ragged lengths, delays on walls, penalties, pruning, rounding."""
     one = train(varied, tmp_path / "one", device="cpu")
     assert one.metrics()[-1]["step"] == 20 and one.metrics()[-1]["rounded"]
     two = together(2, train_one, varied, tmp_path / "two")

@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from temporal.training import Interrupted, Progress, Run, train
+from temporal.training import Delays, Interrupted, Progress, Run, train
 from temporal.training.run import alone, is_blank
 
 pytestmark = pytest.mark.usefixtures("quick_writing")
@@ -21,8 +21,8 @@ KILLED = -signal.SIGKILL
 
 @pytest.fixture(scope="module")
 def short(small):
-    """Two epochs of three steps each."""
-    return dataclasses.replace(small, epochs=2)
+    """Two epochs of three steps each; before the fifth synapses are pruned."""
+    return dataclasses.replace(small, epochs=2, delays=Delays(prune=0.3, depth_penalty=0.1, spread_penalty=0.1))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import torch
 
 from temporal.kernels.delayed import delayed_linear, operator, reference
 from temporal.kernels.delayed import shift as shifts
-from temporal.kernels.delayed._live import taps
+from temporal.kernels.delayed._live import felt, taps
 
 pytest.importorskip("triton", reason="the interpreter of Triton, which is not installed")
 from temporal.kernels.delayed import cuda
@@ -34,6 +34,7 @@ def drawn(*shape, walls):
         ((11, 3, 2, 5, 2, 10), "gaussian", 3.0),
         ((6, 4, 3, 3, 1, 8), "triangle", 0.3),
         ((1, 1, 3, 2, 1, 5), "rounded", 0.0),
+        ((5, 3, 2, 4, 2, 6), "rounded", 0.0),
         ((260, 1, 2, 3, 1, 4), "gaussian", 0.25),
         ((5, 2, 3, 4, 1, 0), "gaussian", 0.5),
     ],
@@ -48,8 +49,9 @@ def test_synapses(shape, kernel, sigma):
     leaves = [tensor.double().requires_grad_() for tensor in given]
     y = reference.delayed_product(leaves[0], reference.delay_kernel(*leaves[1:], max_delay, kernel))
     truth = (y, *torch.autograd.grad(y, leaves, grad.double(), materialize_grads=True))
-    rest = (max_delay, kernel, taps(sigma, max_delay, kernel))
-    of_history, of_parameters = cuda.backward(grad, *given, *rest, (True, True))
+    live = taps(sigma, max_delay, kernel)
+    rest = (max_delay, kernel, live)
+    of_history, of_parameters = cuda.backward(grad, *given, *rest[:2], felt(live, *rest[:2]), (True, True))
     check((cuda.forward(*given, *rest), of_history, *of_parameters), truth, CLOSE)
     assert cuda.backward(grad, *given, *rest, (True, False))[1] == (None, None, None)
     assert cuda.backward(grad, *given, *rest, (False, True))[0] is None
