@@ -21,8 +21,8 @@ KILLED = -signal.SIGKILL
 
 @pytest.fixture(scope="module")
 def short(small):
-    """Two epochs of three steps each."""
-    return dataclasses.replace(small, epochs=2)
+    """Two epochs of three steps each, with an average of the weights beside them."""
+    return dataclasses.replace(small, epochs=2, ema=0.9)
 
 
 @pytest.fixture(scope="module")
