@@ -5,6 +5,7 @@ import gc
 import os
 import pathlib
 import socket
+import warnings
 
 import pytest
 
@@ -116,3 +117,16 @@ def arabic() -> pathlib.Path:
 def speech_commands() -> pathlib.Path:
     """A small cut of Google Speech Commands v0.01, with split lists."""
     return _folder("speech_commands_mini")
+
+
+@pytest.fixture
+def torchaudio():
+    """torchaudio, or a skip that says why: its releases do not load beside every torch."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import torchaudio
+            import torchaudio.transforms
+        except Exception as error:
+            pytest.skip(f"torchaudio cannot be imported here, so its numbers were not compared: {error!r}")
+    return torchaudio

@@ -27,7 +27,7 @@ PUBLIC = {
         ChannelMask ChannelShift Conversion DownloadError Events EventsError EventsWriter Gain Noise Recording SHD SSC
         SpeechCommands SpikeBatch SpikeDrop SpikeJitter SpikeRecording SpokenDigits StepMask StepShift Stretch
         TimeMask TimeShift collate collate_spikes convert_folder generator_for generators_for read_audio read_header
-        write_events
+        spikes_of_folder write_events
     """,
     "temporal.delays": """
         DelaySchedule DelayedConv1d DelayedLinear RecurrentDelays depth_penalty prune_delays spread_penalty stop_at_walls

@@ -15,7 +15,7 @@ from .train import _pairs
 if TYPE_CHECKING:
     from temporal.studies import Study
 
-StudyName = Literal["delays"] | str  # so that shells complete it
+StudyName = Literal["delays", "cochlea"] | str  # so that shells complete it
 
 
 @command
@@ -46,11 +46,12 @@ def study(
     Examples:
         temporal study delays --data recordings --seeds 0,1,2 --jobs 2
         temporal study delays --data recordings --folds speakers --seeds 0
+        temporal study cochlea --data recordings
         temporal study mine.toml --out studies/mine --dry-run
         temporal study mine.toml --scheduler tcp://node17:8786
 
     Args:
-        study: a name (delays), or a .toml file; docs/studies.md says what it holds.
+        study: a name (delays, cochlea), or a .toml file; docs/studies.md says what it holds.
         recipe: start from this recipe instead of the study's.
         data: as of `temporal train`.
         split: which recordings test.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from temporal.models.specs import known
 from temporal.training import find_recipe
 
@@ -25,8 +27,21 @@ def studies() -> dict[str, Study]:
                 "synaptic": {"network.delays": "learned", "network.per": "synapse"},
                 "gru": {"network": {"kind": "gru"}, "readout": "mean-over-time"},
             },
-        )
+        ),
+        "cochlea": Study(
+            name="cochlea",
+            about="what a cochlea's spikes are worth beside mel bands, to one network of one size and training",
+            recipe=find_recipe("fsdd-mel"),
+            control="mel",
+            arms={"mel": {}, "cochlea": _ear_of("fsdd-cochlea")},
+        ),
     }
+
+
+def _ear_of(name: str) -> dict[str, Any]:
+    """What makes a recipe for sound one for spikes, as that recipe has it; its network and training are not touched."""
+    stored = find_recipe(name).to_dict()
+    return {"data": {"kind": stored["data"]["kind"]}} | {key: stored[key] for key in ("name", "spikes", "augment")}
 
 
 def find_study(name: str) -> Study:
