@@ -138,6 +138,7 @@ def _result(stored: dict[str, Any], model: Model | None) -> Result:
         scores=[row["score"] for row in rows],
         speakers=[row["speaker"] for row in rows],
         messages=list(stored.get("messages", [])),
+        trained_speakers=stored.get("trained_speakers"),
     )
 
 
