@@ -94,8 +94,9 @@ def accuracy_against_cost(
     axes.tick_params(which="minor", labelsize=TEXT["small"], labelcolor=INK)
     axes.margins(0.08)
     legend(axes, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    for text in axes.get_legend().get_texts():
-        text.set_parse_math(False)
+    shown = axes.get_legend()
+    for text in shown.get_texts() if shown is not None else ():
+        text.set_parse_math(False)  # names are the user's
     return figure
 
 
@@ -122,12 +123,12 @@ def _short(name: str) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def _counted(value: float, place: int | None = None) -> str:
+def _counted(value: float, place: float = 0.0) -> str:
     """12,000 as people read it."""
     return f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k" if value >= 1e3 else f"{value:g}"
 
 
-def _counted_few(value: float, place: int | None = None) -> str:
+def _counted_few(value: float, place: float = 0.0) -> str:
     """Between the powers of ten, twice and five times them are named."""
     first = f"{value:e}"[0]
     return _counted(value) if first in "25" else ""

@@ -78,13 +78,12 @@ class CellResult:
     @property
     def right(self) -> dict[str, bool]:
         """Of each recording, by fold and name, whether it was recognised."""
-        said = zip(self.files, self.targets, self.predictions, strict=True)
-        return {f"{self.fold}/{name}": true == predicted for name, true, predicted in said}
+        return {f"{self.fold}/{name}": right for name, right in zip(self.files, self._right, strict=True)}
 
     @property
     def correct(self) -> int:
         """Number of recordings that were recognised."""
-        return sum(self.right.values())
+        return sum(self._right)
 
     @property
     def total(self) -> int:
@@ -94,7 +93,11 @@ class CellResult:
     @property
     def heard(self) -> Heard:
         """The recordings by whether their speakers were heard in training."""
-        return heard(self.speakers, self.right.values(), self.trained_speakers)
+        return heard(self.speakers, self._right, self.trained_speakers)
+
+    @property
+    def _right(self) -> list[bool]:
+        return [true == said for true, said in zip(self.targets, self.predictions, strict=True)]
 
 
 def result_of(folder: Path, cell: Cell) -> CellResult | None:
@@ -195,7 +198,11 @@ def _read(results: Path, cell: Cell) -> CellResult:
 
 def _check_recipe(file: Path, result: CellResult, cell: Cell) -> None:
     """The recipe must be the cell's, but for the place of the recordings, which is another one on another machine."""
-    changed = differences(without_place(result.recipe), without_place(cell.recipe.to_dict()))
+    try:
+        theirs = without_place(result.recipe)
+    except ValueError as error:
+        raise ValueError(f"{file}: holds a recipe that this version of temporal does not know: {error}") from None
+    changed = differences(theirs, without_place(cell.recipe.to_dict()))
     if changed:
         name, (there, here) = next(iter(changed.items()))
         raise ValueError(

@@ -126,6 +126,7 @@ class Summary:
         folds = list(dict.fromkeys(fold for arm in self.arms for fold in arm.folds if fold))
         if folds:
             rows = [[fold, *(_part(arm.folds.get(fold, (0, 0))) for arm in self.arms)] for fold in folds]
+            rows += [["mean of the folds", *(_over_folds(arm) for arm in self.arms)]]
             lines += ["", *_table([["fold", *(arm.name for arm in self.arms)], *rows])]
         if self.finished < self.runs:
             lines += [
@@ -356,6 +357,8 @@ def _mcnemar(ours: dict[str, bool], theirs: dict[str, bool]) -> dict[str, Any]:
     from scipy import stats
 
     both = ours.keys() & theirs.keys()
+    if not both:  # arms that hear other recordings
+        return {}
     better = sum(ours[key] and not theirs[key] for key in both)
     worse = sum(theirs[key] and not ours[key] for key in both)
     p = float(stats.binomtest(better, better + worse, 0.5).pvalue) if better + worse else 1.0
@@ -389,6 +392,14 @@ def _row(arm: Arm, is_control: bool) -> list[str]:
         "" if arm.welch is None else f"{arm.welch:.2g}",
         "" if arm.mcnemar is None else f"{arm.mcnemar:.2g} ({arm.better} : {arm.worse})",
     ]
+
+
+def _over_folds(arm: Arm) -> str:
+    """Mean and sample standard deviation over the folds, each of which counts alike."""
+    shares = [right / total for right, total in arm.folds.values()]
+    if len(shares) < 2:
+        return ""
+    return f"{100 * statistics.fmean(shares):.2f} % ± {100 * statistics.stdev(shares):.2f}"
 
 
 def _cost_row(name: str, cost: Cost) -> list[str]:

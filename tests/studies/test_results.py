@@ -10,7 +10,7 @@ import torch
 
 from temporal.models import deploy
 from temporal.studies import run_study, summarize
-from temporal.studies.results import keep, result_of
+from temporal.studies.results import _digest, keep, result_of
 from temporal.training import Run, evaluate, train
 from temporal.training.data import batches, open_part
 
@@ -135,6 +135,16 @@ def test_results_of_another_recipe_are_refused(small, copied, tmp_path):
     with pytest.raises(ValueError, match="holds no results"):
         run_study(small, tmp_path / "new", results=tmp_path)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_recipe_of_a_later_version_is_named(small, copied):
+    """One with a field that this version does not have; its hash is right."""
+    file = copied / "results" / "none_seed0.json"
+    stored = json.loads(file.read_text())
+    stored["recipe"]["later"] = 1.5
+    file.write_text(json.dumps(stored | {"recipe_hash": _digest(stored["recipe"])}))
+    with pytest.raises(ValueError, match=r"none_seed0\.json: holds a recipe that this version .* 'later'"):
+        run_study(small, copied)
 
 
 def test_recordings_that_are_gone_leave_the_rest(small, done, tmp_path):

@@ -91,7 +91,17 @@ def test_folds_have_rows_of_their_own(study, tmp_path, result):
     assert summary.arms[0].folds == {"ann": (3, 4), "bob": (1, 2)}
     lines = [" ".join(line.split()) for line in str(summary).splitlines()]
     assert "| fold | plain | learned |" in lines and "| ann | 75.00 % (3 of 4) | |" in lines
+    assert "| mean of the folds | 62.50 % ± 17.68 | |" in lines  # of 0.75 and 0.5
     assert any(line.startswith("protocol: 2 folds; 1 epochs, fixed beforehand") for line in lines)
+
+
+def test_arms_on_other_recordings_are_not_compared_one_by_one(study, tmp_path, result):
+    result(tmp_path / "runs/plain_seed0", [1, 0])
+    result(tmp_path / "runs/learned_seed0", [1, 0])
+    other = tmp_path / "runs/learned_seed0/result.json"
+    other.write_text(other.read_text().replace('"file": "r', '"file": "s'))
+    learned = summarize(study, tmp_path).arms[1]
+    assert learned.mcnemar is None and learned.difference == 0
 
 
 def test_what_was_equalised_is_said(study, tmp_path, result, monkeypatch):

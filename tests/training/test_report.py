@@ -254,7 +254,7 @@ def test_speakers_that_were_never_heard_are_told_apart():
     facts = RunFacts(Run("."), "run", Recipe(name="run"), result=result)
     part = result_section(facts)
     rows = {row[0]: row for row in part.sections[2].blocks[1].rows}
-    assert part.blocks[2].text == (
+    assert part.blocks[1].text == (
         "Speakers: heard in training 100.00 % (2 of 2), never heard 50.00 % (1 of 2), unknown 50.00 % (1 of 2)."
     )
     assert rows["all speakers heard in training"][1:3] == ["2", "2"] and rows["new"][5] == "no"
@@ -262,7 +262,7 @@ def test_speakers_that_were_never_heard_are_told_apart():
     facts.result = dataclasses.replace(result, trained_speakers=None)
     part = result_section(facts)
     rows = {row[0]: row for row in part.sections[2].blocks[1].rows}
-    assert "nobody can say" in part.blocks[2].text
+    assert "nobody can say" in part.blocks[1].text
     assert set(rows) == {"old", "new", "unknown"} and rows["old"][5] == "unknown"
 
 
@@ -293,7 +293,10 @@ def test_what_is_not_there_is_refused(trained, tmp_path):
 def test_the_command(trained, tmp_path, capsys):
     file = tmp_path / "out.html"
     main(["report", str(trained.folder), "--out", str(file), "--recording", "mid_bob_2.wav", "--json"])
-    told = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    words = " ".join(printed.err.split())
+    assert "protocol: split “official”" in words and "dense, streamed and event-driven" in words
     assert told["report"] == str(file) and str(tmp_path / "out_pictures" / "recording_1.png") in told["pictures"]
     assert "recording_2" not in str(told["pictures"]) and file.is_file()
 

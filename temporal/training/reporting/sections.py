@@ -22,7 +22,6 @@ from temporal.analysis import (
 
 from .._fields import flat
 from ..evaluation import Result
-from ..protocol import protocol_of
 from .facts import RunFacts
 from .measured import Measured
 
@@ -64,15 +63,11 @@ def result_section(facts: RunFacts) -> Section | None:
     result = facts.result
     if result is None or not result.total:
         return None
-    by, epochs = facts.about.get("split", "unknown"), facts.about.get("epochs", facts.recipe.epochs)
     right = (
         f"{result.correct} of {result.total} test recordings are right, {100 * result.accuracy:.2f} %; 95 % confidence "
         f"interval {interval(result.correct, result.total)} (Wilson). The test part was looked at once."
     )
-    told = [
-        right,
-        *(f"{line[0].upper()}{line[1:]}." for line in (protocol_of(f"split “{by}”", epochs), str(result.heard))),
-    ]
+    told = [right, *(f"{line[0].upper()}{line[1:]}." for line in facts.told[1:3])]
     matrix = confusion_matrix(result.confusion, result.labels)
     shown = picture("confusion_matrix", matrix, f"Confusion matrix of {len(result.labels)} classes")
     inner = [Section("What was taken for what", [shown]), _by_class(result)]
