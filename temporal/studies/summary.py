@@ -133,7 +133,7 @@ class Summary:
                 "",
                 f"{self.finished} of {self.runs} runs are finished; an arm's seed counts when all its folds are.",
             ]
-        lines += ["", *self.remarks] if self.remarks else []
+        lines += ["", *(f"- {remark}" for remark in self.remarks)] if self.remarks else []
         lines += [f"failed: {key}: {words}" for key, words in self.failed.items()]
         return "\n".join(lines)
 

@@ -92,7 +92,7 @@ def test_folds_have_rows_of_their_own(study, tmp_path, result):
     lines = [" ".join(line.split()) for line in str(summary).splitlines()]
     assert "| fold | plain | learned |" in lines and "| ann | 75.00 % (3 of 4) | |" in lines
     assert "| mean of the folds | 62.50 % ± 17.68 | |" in lines  # of 0.75 and 0.5
-    assert any(line.startswith("protocol: 2 folds; 1 epochs, fixed beforehand") for line in lines)
+    assert any(line.startswith("- protocol: 2 folds; 1 epochs, fixed beforehand") for line in lines)
 
 
 def test_arms_on_other_recordings_are_not_compared_one_by_one(study, tmp_path, result):
