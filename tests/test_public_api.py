@@ -16,9 +16,9 @@ PUBLIC = {
         layers load models neurons streaming studies to_steps training
     """,
     "temporal.analysis": """
-        Activity DelayCounts LayerActivity Page Picture Section SynapseActivity Table Text accuracy_by_group compare_curves
-        confusion_matrix count_delays delay_histograms firing_rates learning_curve measure_activity raster record_spikes
-        render_page save wilson_interval
+        Activity DelayCounts LayerActivity Page Picture Section SynapseActivity Table Text accuracy_against_cost
+        accuracy_by_arm accuracy_by_group compare_curves confusion_matrix count_delays delay_histograms firing_rates
+        learning_curve measure_activity raster record_spikes render_page save wilson_interval
     """,
     "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
     "temporal.cli": "main",

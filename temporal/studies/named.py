@@ -20,6 +20,8 @@ def studies() -> dict[str, Study]:
             about="what learning delays buys: none, random ones, learned axonal and synaptic ones, and a GRU beside them",
             recipe=find_recipe("digits"),
             control="none",
+            equal=("none", "random", "axonal", "synaptic"),
+            parameters="synaptic",
             arms={
                 "none": {"network.delays": "none"},
                 "random": {"network.delays": "random"},
