@@ -52,7 +52,7 @@ SYNAPSES = {
     "group": lambda i, o, d: DelayedLinear(i, o, d, per="group", groups=3).round_(),
     "several": lambda i, o, d: DelayedLinear(i, o, d, synapses=3).round_(),
     "pruned": lambda i, o, d: DelayedLinear(i, o, d).prune_(0.6).round_(),
-    "pruned-axon": lambda i, o, d: DelayedLinear(i, o, d, per="axon").prune_(0.9).round_(),
+    "pruned-axon": lambda i, o, d: DelayedLinear(i, o, d, per="axon").prune_(0.5).round_(),
     "linear": lambda i, o, d: nn.Linear(i, o),
 }
 
