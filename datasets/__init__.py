@@ -29,6 +29,7 @@ else:
     from .binning import Binning
     from .conversion import Conversion, convert_folder
     from .folder import AudioFolder, Recording
+    from .heard import spikes_of_folder
     from .noise import Noise
     from .speech_commands import SpeechCommands
     from .spike_augment import Blend, ChannelMask, ChannelShift, SpikeDrop, SpikeJitter, StepMask, StepShift
@@ -77,5 +78,6 @@ else:
         "generators_for",
         "read_audio",
         "read_header",
+        "spikes_of_folder",
         "write_events",
     ]

@@ -52,7 +52,19 @@ def choose(part: Part, split: str, by: str) -> tuple[Rows, str]:
         rows = [(names.index(first), index) for index in _cut(part, part.files[first], split, rule)]
     if not rows:
         raise ValueError(f"{part.owner}: split={split!r} by={rule!r} holds no recording of {part.root}")
+    if split == "train":
+        _check_classes(part, list(part.files.values())[rows[0][0]], [index for _, index in rows], rule)
     return rows, rule
+
+
+def _check_classes(part: Part, file: EventsFile, rows: list[int], rule: str) -> None:
+    """Nothing can be learnt of a class without a recording to train on, whatever held its recordings back."""
+    lacking = sorted({file.classes[n] for n in set(file.labels.tolist()) - set(file.labels[rows].tolist())})
+    if lacking:
+        raise ValueError(
+            f"{part.owner}: split='train' by={rule!r}: train holds no recording of {len(lacking)} of the classes: "
+            f"{', '.join(lacking)}; choose another rule, or hold fewer recordings back"
+        )
 
 
 def _named(part: Part, split: str) -> list[int]:

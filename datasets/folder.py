@@ -68,12 +68,14 @@ class AudioFolder(Dataset[Recording]):
         validation: share of the training part (0 to 1, exclusive) or number of recordings; 0 for none.
         test: the same, for by="random" and, as a share, "hash".
         seed: of the cuts.
+        duration: seconds; every recording is cut, or filled up with silence, to so many. None: each is as long as it is.
         on_error: "raise": a bad recording raises when it is read. "skip": all are read once at the start, bad ones are
             left out and listed in ``skipped``.
         cache: keep decoded waveforms in memory, up to 2 GiB (True) or this many bytes: 64 kB a second at 16 kHz, and as
             much again in every data-loader worker.
     Shape:
-        An item is Recording(wave [samples], label, key, speaker, position); samples differ from one to the next.
+        An item is Recording(wave [samples], label, key, speaker, position); samples differ from one to the next, unless
+        `duration` says how many there are.
     Raises:
         FileNotFoundError: no such folder.
         ValueError: no known layout, a class folder without files, names that do not fit, an unknown split, rule or
@@ -103,6 +105,7 @@ class AudioFolder(Dataset[Recording]):
         validation: float | int = 0.1,
         test: float | int = 0.1,
         seed: int = 0,
+        duration: float | None = None,
         on_error: str = "raise",
         cache: bool | int = False,
     ):
@@ -110,6 +113,7 @@ class AudioFolder(Dataset[Recording]):
         check_sample_rate(owner, sample_rate)
         if on_error not in ("raise", "skip"):
             raise ValueError(f"{owner}: on_error={on_error!r} must be 'raise' or 'skip'")
+        self._samples = _samples(owner, duration, sample_rate)
         self.root, self.sample_rate, self.split = Path(root), sample_rate, split
         self.skipped: list[tuple[Path, str]] = []
         self._cache: dict[int, torch.Tensor] = {}
@@ -133,7 +137,7 @@ class AudioFolder(Dataset[Recording]):
             raise IndexError(f"{type(self).__name__}: index {at} is beyond {len(self)} recordings")
         at %= len(self)
         entry = self._entries[at]
-        return Recording(self._wave(at), self._number[entry.label], entry.key, entry.speaker, at)
+        return Recording(self._of_duration(self._wave(at)), self._number[entry.label], entry.key, entry.speaker, at)
 
     @property
     def keys(self) -> list[str]:
@@ -153,6 +157,8 @@ class AudioFolder(Dataset[Recording]):
     @property
     def durations(self) -> list[int]:
         """Of each recording: its length in samples at ``sample_rate``, read from the headers on first use."""
+        if self._samples is not None:
+            return [self._samples] * len(self)
         return [header.samples_at(self.sample_rate) for header in self._read_headers()]
 
     @property
@@ -167,6 +173,10 @@ class AudioFolder(Dataset[Recording]):
                 for rate, n in sorted(rates.items())]  # fmt: skip
         channels = Counter(h.channels for h in headers if h.channels > 1)
         said += [f"{n} of {len(self)} recordings: {c} channels averaged to one" for c, n in sorted(channels.items())]
+        if self._samples is not None:
+            longer = sum(header.samples_at(self.sample_rate) > self._samples for header in headers)
+            cut = f"{longer} of {len(self)} recordings are longer than {self._samples / self.sample_rate:g} s, and cut"
+            said += [cut] if longer else []
         if self.skipped:
             path, reason = self.skipped[0]
             said.append(f"{len(self.skipped)} files skipped, the first is {path}: {reason}")
@@ -217,6 +227,10 @@ class AudioFolder(Dataset[Recording]):
             self._cache[at] = wave.clone()
         return wave
 
+    def _of_duration(self, wave: torch.Tensor) -> torch.Tensor:
+        more = 0 if self._samples is None else self._samples - len(wave)
+        return torch.nn.functional.pad(wave, (0, more)) if more else wave  # a negative number cuts
+
     def _read_headers(self) -> list[AudioHeader]:
         if self._headers is None:
             try:
@@ -243,6 +257,18 @@ class AudioFolder(Dataset[Recording]):
                 f"left; {len(self.skipped)} files are bad, the first is {path}: {reason}"
             )
         self._entries, self._headers = good, headers
+
+
+def _samples(owner: str, duration: float | None, sample_rate: int) -> int | None:
+    if duration is None:
+        return None
+    if (
+        isinstance(duration, bool)
+        or not isinstance(duration, (int, float))
+        or not 1 <= duration * sample_rate < 1 << 40
+    ):
+        raise ValueError(f"{owner}: duration={duration!r} must be a number of seconds, of one sample at least, or None")
+    return round(duration * sample_rate)
 
 
 def _with_hint(error: AudioError) -> AudioError:

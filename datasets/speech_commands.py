@@ -89,6 +89,7 @@ class SpeechCommands(AudioFolder):
         validation: float | int = 0.1,
         test: float | int = 0.1,
         seed: int = 0,
+        duration: float | None = None,
         on_error: str = "raise",
         cache: bool | int = False,
         download: bool = False,
@@ -114,7 +115,7 @@ class SpeechCommands(AudioFolder):
         if self._task and labels is None:
             labels = [SILENCE, UNKNOWN, *self._task]
         super().__init__(folder, sample_rate, split, by, labels=labels, validation=validation, test=test, seed=seed,
-                         on_error=on_error, cache=cache)  # fmt: skip
+                         duration=duration, on_error=on_error, cache=cache)  # fmt: skip
         if self._task:
             self._keep_unknown(unknown)
             self._add_silence(silence)

@@ -5,6 +5,7 @@ import gc
 import os
 import pathlib
 import socket
+import warnings
 
 import pytest
 
@@ -19,6 +20,14 @@ DATA = pathlib.Path(os.environ.get("TEMPORAL_TEST_DATA", ROOT.parent / "shared" 
 
 # A process that a test starts imports the copy that is tested here, not an installed one (pytest's `pythonpath` ends here).
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+
+def pytest_xdist_auto_num_workers(config):
+    """The whole suite runs in two processes, which halves its time on two cores; files that are named run in this one."""
+    if config.args_source is config.ArgsSource.ARGS:
+        return 0
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads in each of two processes would wait for each other
+    return 2
 
 
 def pytest_collection_finish():
@@ -108,3 +117,16 @@ def arabic() -> pathlib.Path:
 def speech_commands() -> pathlib.Path:
     """A small cut of Google Speech Commands v0.01, with split lists."""
     return _folder("speech_commands_mini")
+
+
+@pytest.fixture
+def torchaudio():
+    """torchaudio, or a skip that says why: its releases do not load beside every torch."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import torchaudio
+            import torchaudio.transforms
+        except Exception as error:
+            pytest.skip(f"torchaudio cannot be imported here, so its numbers were not compared: {error!r}")
+    return torchaudio

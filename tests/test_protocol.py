@@ -83,6 +83,8 @@ LAYERS = [
     Case("DelayedLinear-triangle", lambda: DelayedLinear(FEATURES, FEATURES, 7, kernel="triangle")),
     Case("DelayedLinear-axon", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="axon")),
     Case("DelayedLinear-dendrite", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="dendrite")),
+    Case("DelayedLinear-axon-4", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="axon", synapses=4)),
+    Case("DelayedLinear-dendrite-2", lambda: DelayedLinear(FEATURES, FEATURES, 7, per="dendrite", synapses=2)),
     Case("DelayedLinear-0", lambda: DelayedLinear(FEATURES, FEATURES, 0), "grid"),
     Case(
         "DelayedLinear-straight", lambda: DelayedLinear(FEATURES, FEATURES, 7, kernel="rounded"), "grid", smooth=False

@@ -16,9 +16,9 @@ PUBLIC = {
         layers load models neurons streaming studies to_steps training
     """,
     "temporal.analysis": """
-        Activity DelayCounts LayerActivity Page Picture Section SynapseActivity Table Text accuracy_by_group compare_curves
-        confusion_matrix count_delays delay_histograms firing_rates learning_curve measure_activity raster record_spikes
-        render_page save wilson_interval
+        Activity DelayCounts LayerActivity Page Picture Section SynapseActivity Table Text accuracy_against_cost
+        accuracy_by_arm accuracy_by_group compare_curves confusion_matrix count_delays delay_histograms firing_rates
+        learning_curve measure_activity raster record_spikes render_page save wilson_interval
     """,
     "temporal.benchmarks": "Case CaseResult Floor GroupResult Row Spread copy_floor list_groups run show write",
     "temporal.cli": "main",
@@ -27,7 +27,7 @@ PUBLIC = {
         ChannelMask ChannelShift Conversion DownloadError Events EventsError EventsWriter Gain Noise Recording SHD SSC
         SpeechCommands SpikeBatch SpikeDrop SpikeJitter SpikeRecording SpokenDigits StepMask StepShift Stretch
         TimeMask TimeShift collate collate_spikes convert_folder generator_for generators_for read_audio read_header
-        write_events
+        spikes_of_folder write_events
     """,
     "temporal.delays": """
         DelaySchedule DelayedConv1d DelayedLinear RecurrentDelays depth_penalty prune_delays spread_penalty stop_at_walls

@@ -57,7 +57,7 @@ def delayed_linear(
 
     Args:
         history: the max_delay steps before the first output and then T steps, oldest first.
-        weight: with a third axis a pair of neurons has several synapses, which add up (per="synapse" only).
+        weight: with a third axis a pair of neurons has several synapses, which add up (synapse, axon and dendrite).
         delay: in steps, one for each synapse, axon or dendrite; taken within 0 .. max_delay.
         sigma: effective standard deviation in steps, >= 0.
         bias: added to every step.
@@ -69,8 +69,8 @@ def delayed_linear(
         width: sigma as a number, by which the fastest way is chosen; without it a `sigma` on a GPU is taken for wide, since
             nothing waits for a device.
     Shape:
-        history: [max_delay + T, B, I].  weight: [O, I] or [O, I, synapses].  delay: like weight, axon [I], dendrite [O],
-        additive [I + O], the axons first, group [copies, I].  copies: [O, I].
+        history: [max_delay + T, B, I].  weight: [O, I] or [O, I, synapses].  delay: like weight, axon [I] or [I, synapses],
+        dendrite [O] or [O, synapses], additive [I + O], the axons first, group [copies, I].  copies: [O, I].
         Returns [T, B, O].
     Raises:
         ValueError: an unknown `kernel` or `per`.

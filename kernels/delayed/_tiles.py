@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["GROUP", "TILE", "add_late", "add_shifted", "dot_late", "dot_shifted"]
+__all__ = ["GROUP", "TILE", "add_late", "add_rows", "add_shifted", "dot_late", "dot_shifted"]
 
 _LANES = 16
 _VECTOR = ir.VectorType(ir.FloatType(), _LANES)
@@ -128,6 +128,34 @@ def dot_late(typing_context, target, to, grads, at, source, begin, steps):
         for k, total in enumerate(totals):
             address = _address(builder, out, to, k)
             builder.store(builder.fadd(builder.load(address, align=4), builder.load(total)), address, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic(prefer_literal=True)
+def add_rows(typing_context, target, to, source, starts, factors, shift, first, count, rows):
+    """target[to + n] += sum over k of factors[k] source[starts[k] + shift + n], for `rows` vectors n, a literal number of
+    them, and k = first .. first + count; both begin at lines of the cache."""
+    place, number = types.intp, rows.literal_value
+    signature = types.void(target, place, source, starts, factors, place, place, place, rows)
+
+    def generate(context, builder, signature, arguments):
+        _, to, _, _, _, shift, first, count, _ = arguments
+        out, values, offsets, numbers = (_data(context, builder, signature, arguments, k) for k in (0, 2, 3, 4))
+        here = [_address(builder, out, to, j) for j in range(number)]
+        totals = [cgutils.alloca_once(builder, _VECTOR) for _ in range(number)]
+        for total, address in zip(totals, here, strict=True):
+            builder.store(builder.load(address, align=64), total)
+        with cgutils.for_range(builder, count) as loop:
+            k = builder.add(first, loop.index)
+            factor = _everywhere(builder, builder.load(builder.gep(numbers, [k])))
+            start = builder.add(builder.sext(builder.load(builder.gep(offsets, [k])), to.type), shift)
+            for j, total in enumerate(totals):
+                row = builder.load(_address(builder, values, start, j), align=64)
+                builder.store(_fused(builder, factor, row, builder.load(total)), total)
+        for total, address in zip(totals, here, strict=True):
+            builder.store(builder.load(total), address, align=64)
         return context.get_dummy_value()
 
     return signature, generate

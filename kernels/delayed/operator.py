@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from .._dispatch import Backends
 from . import frequency, reference
-from ._form import form, form_on_gpu
+from ._form import few_pay, form, form_on_gpu
 from ._live import felt, gradients, shares, taps
 from ._register import Pass, register
 
@@ -64,8 +65,10 @@ def _forward(history, weight, delay, sigma, width, max_delay, kernel):
     backend = _BACKENDS.choose(history, weight, delay, sigma, width, max_delay, kernel)
     if backend is reference:
         return reference.delayed_product(history, reference.delay_kernel(weight, delay, sigma, max_delay, kernel))
-    live, way = _way(history, weight, _width(sigma, width), max_delay, kernel)
+    live, way, few = _way(history, weight, _width(sigma, width), max_delay, kernel, back=False)
     given = (history, weight, delay, sigma, max_delay, kernel)
+    if few:
+        return _events().forward(*given)
     if way == "taps":
         return backend.forward(*given, live)
     return frequency.forward(*given) if way == "frequency" else _dense_forward(*given)
@@ -75,16 +78,22 @@ def _backward(grad, history, weight, delay, sigma, width, max_delay, kernel, nee
     packed = history.dtype == torch.uint8
     backend = _BACKENDS.choose(grad if packed else history, weight, delay, sigma, width, max_delay, kernel)
     wanted = (needs[0], any(needs[1:]))
-    live, way = _way(history, weight, _width(sigma, width), max_delay, kernel)
-    if packed and way != "frequency":
+    live, way, few = _way(history, weight, _width(sigma, width), max_delay, kernel, back=wanted[1])
+    of_history, of_parameters = None, (None, None, None)
+    if few and wanted[1] and backend is not reference:
+        of_parameters = _events().parameters(grad.contiguous(), history, weight, delay, sigma, max_delay, kernel)
+        wanted = (wanted[0], False)
+    if packed and way != "frequency" and wanted[1]:
         history = history.to(grad.dtype)
     given = (grad, history, weight, delay, sigma, max_delay, kernel)
-    if way == "taps" and backend is not reference:
-        of_history, of_parameters = _taps_backward(backend, given, live, wanted, needs[2])
-    elif way == "frequency" and backend is not reference:
-        of_history, of_parameters = frequency.backward(*given, wanted)
-    else:
-        of_history, of_parameters = _dense_backward(*given, wanted, needs[2])
+    if any(wanted):
+        if way == "taps" and backend is not reference:
+            found = _taps_backward(backend, given, live, wanted, needs[2])
+        elif way == "frequency" and backend is not reference:
+            found = frequency.backward(*given, wanted)
+        else:
+            found = _dense_backward(*given, wanted, needs[2])
+        of_history, of_parameters = found[0], found[1] if wanted[1] else of_parameters
     # One that is not wanted has no elements: operators return tensors.
     results = (of_history, *of_parameters)
     return tuple(
@@ -93,13 +102,30 @@ def _backward(grad, history, weight, delay, sigma, width, max_delay, kernel, nee
     )
 
 
-def _way(history: Tensor, weight: Tensor, width: float, max_delay: int, kernel: str) -> tuple[int, str]:
+def _way(history: Tensor, weight: Tensor, width: float, max_delay: int, kernel: str, back: bool):
+    """The live taps; what computes; and whether the history has so few events that these compute what they can."""
     live = taps(width, max_delay, kernel)
     synapses = weight.shape[2] if weight.ndim == 3 else 1
     steps, batch, inputs = history.shape[0] - max_delay, *history.shape[1:]
     sizes = (steps, batch, inputs, weight.shape[0], synapses, max_delay, live)
     on_gpu = history.device.type == "cuda"
-    return live, form_on_gpu(*sizes) if on_gpu else form(*sizes, weight.dtype == torch.float32)
+    if on_gpu:
+        return live, form_on_gpu(*sizes), False
+    compiled = weight.dtype == torch.float32
+    few = compiled and history.is_contiguous() and few_pay(*sizes, partial(_density, history), back)
+    return live, form(*sizes, compiled), few
+
+
+def _density(history: Tensor) -> float:
+    """The part that is not zero, of some steps."""
+    some = history[:: max(1, len(history) // 16)]
+    return int(some.count_nonzero()) / max(1, some.numel())
+
+
+def _events():
+    from . import _events  # numba, when used
+
+    return _events
 
 
 def _dense_forward(history, weight, delay, sigma, max_delay, kernel):

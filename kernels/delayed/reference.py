@@ -205,14 +205,14 @@ def delay_kernel(
     """The kernel over lags of every pair of neurons: K[o,i,lag] = w[o,i] g(lag; d, sigma).
 
     Args:
-        weight: with a third axis a pair of neurons has several synapses, which add up (per="synapse" only).
+        weight: with a third axis a pair of neurons has several synapses, which add up (synapse, axon and dendrite).
         delay: in steps, one for each synapse, axon or dendrite.
         sigma, max_delay, kernel: as in `spread`.
         per: "synapse", "axon", "dendrite", "additive" or "group".
         copies: for a group, the copy that each synapse has picked.
     Shape:
-        weight: [O, I] or [O, I, synapses].  delay: like weight, axon [I], dendrite [O], additive [I + O], the axons first,
-        group [copies, I].  copies: [O, I].
+        weight: [O, I] or [O, I, synapses].  delay: like weight, axon [I] or [I, synapses], dendrite [O] or [O, synapses],
+        additive [I + O], the axons first, group [copies, I].  copies: [O, I].
         Returns [O, I, max_delay + 1].
     """
     if per == "additive":
@@ -279,11 +279,23 @@ def delayed_linear(
         late = torch.cat([shift(history, g) for g in share], 2)
         picked = [weight * (copies == g) for g in range(len(share))]
         return F.linear(late, torch.cat(picked, 1), bias)
+    if per not in ("axon", "dendrite"):
+        raise ValueError(f"delayed_linear: per={per!r} is not one of {', '.join(PER)}")
+    if weight.ndim == 3:
+        return _several(history, weight, share, bias, per, shift)
     if per == "axon":
         return F.linear(shift(history, share), weight, bias)
-    if per == "dendrite":
-        return shift(F.linear(history, weight), share, bias)
-    raise ValueError(f"delayed_linear: per={per!r} is not one of {', '.join(PER)}")
+    return shift(F.linear(history, weight), share, bias)
+
+
+def _several(history, weight, share, bias, per, shift):
+    """Synapses that share the delays of their axon, or of their dendrite, which has as many as a pair has synapses."""
+    each = share.unbind(1)
+    if per == "axon":
+        late = torch.cat([shift(history, g) for g in each], 2)
+        return F.linear(late, weight.transpose(1, 2).flatten(1), bias)
+    y = sum(shift(F.linear(history, weight[..., k]), g) for k, g in enumerate(each))
+    return y if bias is None else y + bias.to(y.dtype)
 
 
 def delayed_product(history: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Pictures and measures of runs and networks: pure functions of data; what is drawn is a matplotlib figure."""
 
 from .activity import Activity, LayerActivity, SynapseActivity, measure_activity
+from .arms import accuracy_against_cost, accuracy_by_arm
 from .comparison import compare_curves
 from .confusion import confusion_matrix
 from .curves import learning_curve
@@ -23,6 +24,8 @@ __all__ = [
     "SynapseActivity",
     "Table",
     "Text",
+    "accuracy_against_cost",
+    "accuracy_by_arm",
     "accuracy_by_group",
     "compare_curves",
     "confusion_matrix",

@@ -142,9 +142,10 @@ def measure_activity(network: nn.Module, x: Tensor, lengths: Tensor | None = Non
     operations = sum over valid steps and inputs i of [x_i is not 0] * (weights from i that are not 0)
 
     Steps beyond a recording's length count for nothing. What counts as a spiking layer says :func:`record_spikes`.
-    Operations are counted for :class:`temporal.delays.DelayedLinear`, ``nn.Linear`` and the recurrent weights of
-    :class:`temporal.neurons.Recurrent` and :class:`temporal.delays.RecurrentDelays`; other layers with weights are named in
-    ``unknown``.
+    Operations are counted for :class:`temporal.delays.DelayedLinear`, ``nn.Linear``, the recurrent weights of
+    :class:`temporal.neurons.Recurrent` and :class:`temporal.delays.RecurrentDelays`, and ``nn.RNN``, ``nn.GRU`` and
+    ``nn.LSTM``, whose states are real numbers: their weights from states count at every step. Other layers with weights are
+    named in ``unknown``.
 
     Args:
         network: any module on steps; it runs in evaluation mode without gradients, and is left in the mode it had.
@@ -192,6 +193,8 @@ class _Watch:
         for path, module in network.named_modules():
             if isinstance(module, DelayedLinear | nn.Linear):
                 self._hook(module, self._weighs(named(path, module), module))
+            elif isinstance(module, nn.RNNBase):
+                self._hook(module, self._unrolls(named(path, module), module))
             elif id(module) not in neurons and any(p.ndim >= 2 for p in module.parameters(recurse=False)):
                 self.unknown.append(named(path, module))
         for name, module in spiking.items():
@@ -239,6 +242,20 @@ class _Watch:
             events = bool(((x == x.round()) | ~self.valid.unsqueeze(2)).all())
             operations = int((self._active(x) * reached).sum())
             self.synapses.append(SynapseActivity(name, operations, events, weight.shape[1], depth, buffer))
+
+        return keep
+
+    def _unrolls(self, name: str, layer: nn.RNNBase) -> Callable[[Tensor, Tensor], None]:
+        def keep(x: Tensor, y: Tensor) -> None:
+            if x.ndim != 3 or x.shape[:2] != self.valid.shape:
+                self.unknown.append(name)
+                return
+            weights = {which: w != 0 for which, w in layer.named_parameters() if which.startswith("weight_")}
+            first = [w for which, w in weights.items() if which.startswith("weight_ih_l0")]
+            rest = sum(int(w.sum()) for which, w in weights.items() if not which.startswith("weight_ih_l0"))
+            of_inputs = sum(int((self._active(x) * w.sum(0)).sum()) for w in first)
+            operations = of_inputs + rest * int(self.valid.sum())
+            self.synapses.append(SynapseActivity(name, operations, False, layer.input_size, 0, 0))
 
         return keep
 

@@ -28,7 +28,21 @@ app = App(
 Folder = Annotated[Path | None, Parameter(accepts_keys=False)]
 Overrides = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 # Of the named recipes, so that shells complete them: asking temporal.training would load torch at every Tab.
-RecipeName = Literal["digits", "commands", "shd", "ssc", "gsc", "shd-published", "ssc-published"] | str
+RecipeName = (
+    Literal[
+        "digits",
+        "commands",
+        "shd",
+        "ssc",
+        "gsc",
+        "fsdd-cochlea",
+        "fsdd-mel",
+        "shd-published",
+        "ssc-published",
+        "gsc-published",
+    ]
+    | str
+)
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 

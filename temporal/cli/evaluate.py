@@ -16,10 +16,13 @@ def evaluate(
     data: Folder = None,
     split: str | None = None,
     on_error: str | None = None,
-    engines: int | None = None,
+    engines: int = 8,
     json: Flag = False,
 ) -> None:
-    """Evaluate a trained run as it is deployed: with whole-step delays, in float64.
+    """Evaluate a trained run as it is deployed: whole-step delays, folded normalisation, in float64.
+
+    Beside the accuracy it says how the figure came about, how speakers fare who were heard in training and who were not,
+    and how far whole recordings, a stream and the event engine are apart.
 
     Examples:
         temporal evaluate runs/digits-20261124-101500
@@ -32,7 +35,7 @@ def evaluate(
             otherwise.
         split: a split rule; only its test part.
         on_error: raise on a recording that cannot be read, or skip it and count.
-        engines: run so many recordings as a stream and through the event engine, too, and say how far the answers differ.
+        engines: recordings that are run as a stream and through the event engine, too, to compare; 0: none.
         json: print the result as one JSON object, with one prediction a recording.
     """
     from temporal.training import Progress
@@ -40,14 +43,7 @@ def evaluate(
 
     progress = Progress()
     with progress.evaluating() as done:
-        result = run_evaluation(run, data, split, on_error=on_error, progress=done)
-    for message in result.messages:
-        progress.say(message)
-    told = result.to_dict()
-    if engines is not None:
-        from temporal.training import engines_agree
-
-        agreement = engines_agree(run, data, split, recordings=engines, on_error=on_error)
-        told["engines"] = agreement.to_dict()
-        progress.say(str(agreement))
-    print(_json.dumps(told, ensure_ascii=False) if json else result)
+        result = run_evaluation(run, data, split, on_error=on_error, engines=engines, progress=done)
+    for line in result.remarks:
+        progress.say(line)
+    print(_json.dumps(result.to_dict(), ensure_ascii=False) if json else result)

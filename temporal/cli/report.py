@@ -21,7 +21,8 @@ def report(
     """Write a report of a run, or of several side by side: one HTML file that needs no network, pictures beside it.
 
     Curves, confusions, accuracy by class and speaker with confidence intervals, delays before and after, spikes of chosen
-    recordings, firing rates, operations, buffers, configuration, versions, and what ailed the training.
+    recordings, firing rates, operations, buffers, configuration, versions, and what ailed the training. What `temporal
+    evaluate` says of a run is printed, too.
 
     Examples:
         temporal report runs/digits-20261124-101500

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json as _json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -14,8 +15,9 @@ from .train import _pairs
 
 if TYPE_CHECKING:
     from temporal.studies import Study
+    from temporal.training import Recipe
 
-StudyName = Literal["delays"] | str  # so that shells complete it
+StudyName = Literal["delays", "cochlea", "ingredients"] | str  # so that shells complete it
 
 
 @command
@@ -28,8 +30,10 @@ def study(
     split: str | None = None,
     folds: str | None = None,
     seeds: str | None = None,
+    parameters: str | None = None,
     epochs: int | None = None,
     out: Folder = None,
+    results: Folder = None,
     jobs: int | None = None,
     scheduler: str | None = None,
     threads: int | None = None,
@@ -38,7 +42,7 @@ def study(
     dry_run: Flag = False,
     json: Flag = False,
 ) -> int:
-    """Train a recipe in several variants and with several seeds, in parallel, and compare them in one table.
+    """Train a recipe in several variants and with several seeds, in parallel, and compare them in tables and pictures.
 
     Stopped by whatever, the same command goes on: finished runs are kept, begun ones continue. Any field of the recipe can
     be set for all variants: --network.hidden 256. The status is 1 if a run failed for good.
@@ -46,18 +50,22 @@ def study(
     Examples:
         temporal study delays --data recordings --seeds 0,1,2 --jobs 2
         temporal study delays --data recordings --folds speakers --seeds 0
+        temporal study cochlea --data recordings
+        temporal study delays --data recordings --recipe commands --parameters 100000 --network.max_delay 30
         temporal study mine.toml --out studies/mine --dry-run
         temporal study mine.toml --scheduler tcp://node17:8786
 
     Args:
-        study: a name (delays), or a .toml file; docs/studies.md says what it holds.
+        study: a name (delays, cochlea), or a .toml file; docs/studies.md says what it holds.
         recipe: start from this recipe instead of the study's.
         data: as of `temporal train`.
         split: which recordings test.
         folds: speakers: leave each speaker of the data out in turn.
         seeds: such as 0,1,2.
+        parameters: how many numbers the arms learn that are made equally large, or an arm that learns so many.
         epochs: passes over the training recordings.
         out: the study's folder; studies/NAME otherwise.
+        results: a folder of results from elsewhere, or a study's folder: cells found there count as finished.
         jobs: runs at once here; one a processor otherwise, fewer where memory is short.
         scheduler: address of a Dask scheduler, whose workers run instead.
         threads: of each run; the processors divided among the runs otherwise.
@@ -72,22 +80,18 @@ def study(
     changes: dict[str, Any] = _pairs(overrides)
     given = {"data.path": data and str(data.absolute()), "data.split": split, "epochs": epochs}
     changes |= {key: value for key, value in given.items() if value is not None}
-    if recipe is not None:
-        from temporal.training import find_recipe
-
-        chosen = dataclasses.replace(chosen, recipe=find_recipe(recipe))
-    chosen = dataclasses.replace(chosen, recipe=chosen.recipe.override(changes))
-    if seeds is not None:
-        chosen = dataclasses.replace(chosen, seeds=_numbers(seeds))
-    if folds is not None:
-        chosen = _with_folds(chosen, folds)
+    chosen = _asked(chosen, recipe, changes, seeds, folds, parameters)
     if dry_run:
+        chosen = chosen.equalized()
+        for arm in chosen.equal:
+            print(f"{arm}: {chosen.arms[arm]['network.hidden']} hidden neurons a layer", file=sys.stderr)
         cells = {cell.key: cell.recipe.to_dict() for cell in chosen.cells()}
         print(_json.dumps({"study": chosen.name, "cells": cells}) if json else "\n".join(cells))
         return 0
     outcome = run_study(
         chosen,
         out,
+        results=results,
         jobs=jobs,
         scheduler=scheduler,
         threads=threads,
@@ -97,6 +101,26 @@ def study(
     )
     print(_json.dumps(outcome.summary.to_dict(), ensure_ascii=False) if json else outcome.summary)
     return 1 if outcome.failed else 0
+
+
+def _asked(
+    study: Study,
+    recipe: str | None,
+    changes: dict[str, Any],
+    seeds: str | None,
+    folds: str | None,
+    parameters: str | None,
+) -> Study:
+    """A study with what the command line changes in it."""
+    from temporal.training import find_recipe
+
+    start = study.recipe if recipe is None else find_recipe(recipe)
+    study = dataclasses.replace(study, recipe=start.override(changes))
+    if seeds is not None:
+        study = dataclasses.replace(study, seeds=_numbers(seeds))
+    if parameters is not None:
+        study = dataclasses.replace(study, parameters=int(parameters) if parameters.isdecimal() else parameters)
+    return study if folds is None else _with_folds(study, folds)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -109,11 +133,20 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _with_folds(study: Study, folds: str) -> Study:
     if folds != "speakers":
         raise ValueError(f"--folds {folds}: speakers is right; other folds are written into a study's file")
-    from temporal.training.data import open_part
-
-    speakers = sorted(set(open_part(study.recipe, "all").speakers) - {""})
+    speakers = _speakers(study.recipe)
     if len(speakers) < 2:
         raise ValueError(
             f"--folds speakers: {len(speakers)} speakers are known in these recordings; two at least are needed"
         )
     return dataclasses.replace(study, folds={name: {"data.split": f"speaker={name}"} for name in speakers})
+
+
+def _speakers(recipe: Recipe) -> list[str]:
+    """Who can be left out: of a folder of published files, only who is in the training file, which is what is cut."""
+    from temporal.training.data import open_part
+
+    part = "all"
+    if recipe.spikes is not None and recipe.data.path is not None and Path(recipe.data.path).is_dir():
+        recipe = recipe.override({"data.split": "official", "data.validation": 0.0})
+        part = "train"
+    return sorted(set(open_part(recipe, part).speakers) - {""})

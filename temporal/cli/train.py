@@ -45,7 +45,7 @@ def train(
     Args:
         recipe: a name (see `temporal recipes`), or a .toml or .py file.
         data: a folder of recordings: class folders, or files named LABEL_SPEAKER_INDEX.wav; of a recipe for spikes, the
-            folder of the published files, or one file in their layout.
+            folder of the published files, or one file in their layout, or with --data.kind cochlea a folder of recordings.
         split: which recordings test: auto, official, lists, hash, speaker=NAME or random.
         out: the run folder; a new one in runs/ otherwise.
         epochs: passes over the training recordings.

@@ -36,7 +36,7 @@ class DelayedConv1d(nn.Module):
         dilation: positions from place to place of the kernel, >= 1.
         per: what has a delay of its own: "synapse", "axon", "dendrite", "additive" or "group", as for `DelayedLinear`.
         kernel: "gaussian", "triangle", "spectral" or "rounded", as for `DelayedLinear`.
-        synapses: how many synapses each w[o,i,k] stands for, >= 1; more than 1 need per="synapse".
+        synapses: how many synapses each w[o,i,k] stands for, >= 1; "additive" and "group" take 1.
         groups: copies of each axon, for per="group"; not the groups of `nn.Conv1d`.
         bias: adds a learned b[o].
         learn_delays: False keeps the random delays that the layer starts with.

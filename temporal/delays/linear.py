@@ -48,8 +48,8 @@ class DelayedLinear(nn.Module):
         kernel: "gaussian"; "triangle", which ends sqrt(6) sigma away and below sigma = 0.2 meets one step only;
             "spectral", a gaussian on a circle of max_delay + 1 steps, where no delay is near an end; or "rounded": whole
             steps from the start, sigma stays 0, and delays learn by the straight-through gradient above.
-        synapses: how many synapses a pair of neurons has, >= 1, each with a weight and a delay; more than 1 need
-            per="synapse".
+        synapses: how many synapses a pair of neurons has, >= 1, each with a weight of its own; each with a delay of its own
+            (per="synapse"), or with one of as many delays that an axon or a dendrite has. "additive" and "group" take 1.
         groups: copies of each axon, 1 to 255; for per="group".
         bias: adds a learned b[o].
         learn_delays: False keeps the random delays that the layer starts with (they stay in the state dict).
@@ -57,9 +57,10 @@ class DelayedLinear(nn.Module):
     Attributes:
         weight: [O, I], or [O, I, synapses] where there are several, starts uniform in +-sqrt(6 / (I synapses)) (Kaiming
             for ReLU), as in the published networks.
-        delay: like weight per synapse, [I] per axon, [O] per dendrite, [groups, I] per group, in steps, starts uniform in
-            0 .. max_delay. Additive: [I + O], the axons' first, these in 0 .. ceil(max_delay / 2), the dendrites' in
-            0 .. floor(max_delay / 2); each with sigma / sqrt(2), so that the sum has sigma.
+        delay: like weight per synapse, [I] per axon, [O] per dendrite (of several synapses [I, synapses], [O, synapses]),
+            [groups, I] per group, in steps, starts uniform in 0 .. max_delay. Additive: [I + O], the axons' first, these in
+            0 .. ceil(max_delay / 2), the dendrites' in 0 .. floor(max_delay / 2); each with sigma / sqrt(2), so that the
+            sum has sigma.
         copies: buffer of a group, [O, I], which copy of its axon a synapse has picked.
         alive: buffer of a layer that was pruned, like weight, True where a synapse is left; else None, and in no state dict.
         sigma: buffer, effective standard deviation in steps, starts at max_delay / 2 (rounded: 0); set by `set_sigma`.
@@ -118,13 +119,16 @@ class DelayedLinear(nn.Module):
         self.kernel = _one_of("kernel", kernel, KERNELS)
         self.synapses = whole("DelayedLinear", "synapses", synapses, least=1)
         self.groups = whole("DelayedLinear", "groups", groups, least=1)
-        if self.synapses > 1 and per != "synapse":
-            raise ValueError(f"DelayedLinear: synapses={synapses} need per='synapse', not per={per!r}")
+        if self.synapses > 1 and per in ("additive", "group"):
+            raise ValueError(
+                f"DelayedLinear: synapses={synapses} need per='synapse', 'axon' or 'dendrite', not {per!r}"
+            )
         if self.groups > 255:
             raise ValueError(f"DelayedLinear: groups={groups} must be at most 255")
-        pairs = (out_features, in_features) + ((synapses,) if synapses > 1 else ())
+        several = (synapses,) if synapses > 1 else ()
+        pairs = (out_features, in_features, *several)
         shapes = {
-            "synapse": pairs, "axon": (in_features,), "dendrite": (out_features,),
+            "synapse": pairs, "axon": (in_features, *several), "dendrite": (out_features, *several),
             "additive": (in_features + out_features,), "group": (groups, in_features),
         }  # fmt: skip
         self.weight = nn.Parameter(torch.empty(pairs))

@@ -86,24 +86,31 @@ class FilterBankFrontEnd(SpectralFrontEnd):
         """What to do about empty bands, to follow a full stop."""
         return "Use fewer bands, or a longer n_fft"
 
+    def _beyond(self) -> str:
+        """What to say of bands above the Nyquist frequency, as the beginning of a sentence; "" where none were asked for."""
+        return ""
+
     def _warn_of_empty_bands(self) -> None:
-        bank = self._build_filter_bank(torch.device("cpu"))
+        bank, beyond = self._build_filter_bank(torch.device("cpu")), self._beyond()
         empty = (bank == 0).all(1).nonzero().flatten().tolist()
         if empty:
-            warnings.warn(
-                f"{self._framing.owner}: {len(empty)} of {self._bands_argument}={len(bank)} bands are always 0, because "
-                f"no bin of n_fft={self.n_fft} falls into them: {ranges(empty)}. {self._advice()}",
-                UserWarning,
-                stacklevel=_users_level(),
+            beyond += "; " if beyond else ""
+            beyond += (
+                f"{len(empty)} of {self._bands_argument}={len(bank)} bands are always 0, because "
+                f"no bin of n_fft={self.n_fft} falls into them: {ranges(empty)}. {self._advice()}"
             )
+        if beyond:
+            warnings.warn(f"{self._framing.owner}: {beyond}", UserWarning, stacklevel=_users_level())
 
 
-def check_range(owner: str, sample_rate: float, fmin: float, fmax: float | None) -> tuple[float, float]:
-    """(fmin, fmax) in Hz, with 0 <= fmin < fmax <= Nyquist; None is the Nyquist frequency."""
+def check_range(
+    owner: str, sample_rate: float, fmin: float, fmax: float | None, *, beyond_nyquist: bool = False
+) -> tuple[float, float]:
+    """(fmin, fmax) in Hz, with 0 <= fmin < fmax <= Nyquist, unless it may lie beyond; None is the Nyquist frequency."""
     nyquist = sample_rate / 2
     fmin = real(owner, "fmin", fmin, unit="Hz")
     fmax = nyquist if fmax is None else real(owner, "fmax", fmax, unit="Hz")
-    if fmax > nyquist:
+    if fmax > nyquist and not beyond_nyquist:
         raise ValueError(
             f"{owner}: fmax={fmax:g} Hz is above the Nyquist frequency of sample_rate={sample_rate:g} Hz "
             f"({nyquist:g} Hz)"

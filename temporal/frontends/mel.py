@@ -31,6 +31,8 @@ class MelSpectrogram(FilterBankFrontEnd):
             names them.
         fmin, fmax: the lower edge of the first and the upper edge of the last band, in Hz,
             0 <= fmin < fmax <= sample_rate / 2; fmax is the Nyquist frequency by default.
+        beyond_nyquist: True lets fmax lie above sample_rate / 2, as torchaudio does without a word; here a warning names the
+            bands up there, which are always 0. For what was published with such bands.
         scale: "slaney" (linear below 1 kHz, logarithmic above) or "htk".
         norm: "slaney" divides a band by half its width in Hz, None leaves its peak at 1, a number p divides it by its
             p-norm.
@@ -69,6 +71,7 @@ class MelSpectrogram(FilterBankFrontEnd):
         n_mels: int = 128,
         fmin: float = 0.0,
         fmax: float | None = None,
+        beyond_nyquist: bool = False,
         scale: Literal["slaney", "htk"] = "slaney",
         norm: Literal["slaney"] | float | None = "slaney",
         power: float = 2.0,
@@ -85,7 +88,7 @@ class MelSpectrogram(FilterBankFrontEnd):
         self.scale = choice(owner, "scale", scale, ("slaney", "htk"))
         self.power = real(owner, "power", power, above=0)
         self.norm = _check_norm(owner, norm)
-        self.fmin, self.fmax = check_range(owner, self.sample_rate, fmin, fmax)
+        self.fmin, self.fmax = check_range(owner, self.sample_rate, fmin, fmax, beyond_nyquist=beyond_nyquist)
         self._register_bank()
 
     def extra_repr(self) -> str:
@@ -106,7 +109,18 @@ class MelSpectrogram(FilterBankFrontEnd):
             self.sample_rate, self.n_fft, self.n_mels, self.fmin, self.fmax, self.scale, self.norm, device=device
         )
 
+    def _beyond(self) -> str:
+        nyquist = self.sample_rate / 2
+        if self.fmax <= nyquist:
+            return ""
+        return (
+            f"fmax={self.fmax:g} Hz is above the Nyquist frequency of sample_rate={self.sample_rate:g} Hz ({nyquist:g} Hz), "
+            "where there is nothing to hear"
+        )
+
     def _advice(self) -> str:
+        if self.fmax > self.sample_rate / 2:
+            return f"Use fmax={self.sample_rate / 2:g}, and fewer bands where that still leaves empty ones"
         edges = mel_frequencies(self.n_mels + 2, self.fmin, self.fmax, self.scale, device="cpu")
         enough = math.ceil(self.sample_rate / float((edges[2:] - edges[:-2]).min()))
         return f"Use fewer bands, or an n_fft of at least {enough}"

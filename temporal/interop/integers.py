@@ -22,7 +22,7 @@ __all__ = ["HardwareCost", "IntegerDelays", "hardware_cost", "integer_delays", "
 class IntegerDelays:
     """The synapses of one layer, with whole delays.
 
-    y[t,o] = sum_i weight[o,i] x[t - delay, i]   (+ bias[o]),   delay[o,i], [i] or [o] as `per` says
+    y[t,o] = sum_i weight[o,i] x[t - delay, i]   (+ bias[o]),   delay[o,i], [i] or [o] as `per` says, summed over synapses
 
     Args:
         name: where the layer stands in the network.

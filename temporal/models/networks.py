@@ -15,6 +15,7 @@ __all__ = ["GRU", "DelayedLIF"]
 DELAYS = ("learned", "random", "none")
 NEURONS = ("lif", "parametric-lif", "adlif", "adlif-euler")
 RECURRENT = ("none", "axon", "synapse")
+SEVERAL = ("synapse", "axon", "dendrite")  # may have several synapses a pair of neurons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,8 @@ class DelayedLIF:
         per: what has a delay of its own, as for :class:`temporal.delays.DelayedLinear`: "synapse", "axon", "dendrite",
             "additive" or "group".
         kernel: how a delay is spread while it learns: "gaussian", "triangle", "rounded" or "spectral".
-        synapses: synapses a pair of neurons, for per="synapse".
+        synapses: synapses a pair of neurons, for per="synapse", "axon" or "dendrite"; these share the delays of their axon
+            or dendrite, which has as many.
         groups: copies of an axon, for per="group".
         delays: "learned"; "random", whole steps drawn once and kept; or "none": every synapse acts at once. The last two
             are the controls of what learning delays buys.
@@ -104,7 +106,7 @@ class DelayedLIF:
 
         if self.delays == "none":
             return DelayedLinear(inputs, outputs, 0, kernel="rounded", learn_delays=False)
-        more: dict[str, Any] = {"synapses": self.synapses} if self.per == "synapse" else {}
+        more: dict[str, Any] = {"synapses": self.synapses} if self.per in SEVERAL else {}
         more |= {"groups": self.groups} if self.per == "group" else {}
         return DelayedLinear(
             inputs,

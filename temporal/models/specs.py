@@ -29,14 +29,23 @@ READOUTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Mel:
-    """Front end of log-mel bands, each normalised by constants fitted on the training recordings.
+    """Front end of mel bands: their logarithm, each band normalised by constants fitted on the training recordings.
 
     Args:
         sample_rate: in Hz.
         n_fft, win_length, hop_length: of the short-time Fourier transform, in samples.
         n_mels: number of bands.
         fmin, fmax: of the bands, in Hz; ``fmax=None`` is half the sample rate.
-        floor: power below which the logarithm stays constant.
+        beyond_nyquist: let fmax lie above that, where all bands are 0, with a warning; see
+            :class:`temporal.frontends.MelSpectrogram`, here and for the next three.
+        scale: "slaney" or "htk".
+        norm: "slaney", or "none": each band's peak is 1.
+        pad_mode: "constant" or "reflect", which needs recordings of one length.
+        level: "log", the natural logarithm, or "db".
+        floor: power below which the level stays constant.
+        normalize: False leaves the levels as they are.
+    Raises:
+        ValueError: by `build`, an unknown name, and what the front ends refuse.
 
     Example:
         >>> from temporal.models import Mel
@@ -52,11 +61,18 @@ class Mel:
     n_mels: int = 40
     fmin: float = 50.0
     fmax: float | None = None
+    beyond_nyquist: bool = False
+    scale: str = "slaney"
+    norm: str = "slaney"
+    pad_mode: str = "constant"
+    level: str = "log"
     floor: float = 1e-6
+    normalize: bool = True
 
     def build(self) -> Chain:
-        from temporal.frontends import Chain, Log, MelSpectrogram, Normalize
+        from temporal.frontends import AmplitudeToDB, Chain, Log, MelSpectrogram, Normalize
 
+        known("frontend.level", self.level, ("log", "db"))
         mel = MelSpectrogram(
             self.sample_rate,
             n_fft=self.n_fft,
@@ -65,8 +81,13 @@ class Mel:
             n_mels=self.n_mels,
             fmin=self.fmin,
             fmax=self.fmax,
+            beyond_nyquist=self.beyond_nyquist,
+            scale=self.scale,  # type: ignore[arg-type]
+            norm=None if self.norm == "none" else self.norm,  # type: ignore[arg-type]
+            pad_mode=self.pad_mode,  # type: ignore[arg-type]
         )
-        return Chain(mel, Log(self.floor), Normalize())
+        level = Log(self.floor) if self.level == "log" else AmplitudeToDB(amin=self.floor)
+        return Chain(mel, level, *([Normalize()] if self.normalize else []))
 
     @property
     def features(self) -> int:

@@ -146,7 +146,8 @@ def _heard(name: str, layer: Recurrent | RecurrentDelays) -> Rows | Taps:
 def _in_rows(layer: DelayedLinear) -> bool:
     """Whether all weights of an input are added at once: its synapses share what delay it has, and enough are left."""
     weight = layer._used_weight()
-    return layer.per in ("axon", "dendrite") and rows_pay(int((weight != 0).sum()), weight.numel())
+    one_each = layer.per in ("axon", "dendrite") and layer.synapses == 1
+    return one_each and rows_pay(int((weight != 0).sum()), weight.numel())
 
 
 def _steps(layer: DelayedLinear) -> np.ndarray:

@@ -29,6 +29,7 @@ class Agreement:
         streamed_labels: recordings that the stream decides otherwise; None likewise.
         event: the same difference between the whole recording and the event engine; None where that has not all layers.
         event_labels: recordings that it decides otherwise; None likewise.
+        streamed_logits, event_logits: the largest difference of a logit, likewise.
         no_stream, no_events: why; "" where there is nothing to say.
     """
 
@@ -39,6 +40,8 @@ class Agreement:
     event_labels: int | None = None
     no_stream: str = ""
     no_events: str = ""
+    streamed_logits: float | None = None
+    event_logits: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and names."""
@@ -46,12 +49,14 @@ class Agreement:
 
     def __str__(self) -> str:
         ways = [
-            ("in a stream", self.streamed, self.streamed_labels, f"no stream: {self.no_stream}"),
-            ("on events", self.event, self.event_labels, f"no event engine: {self.no_events}"),
+            ("in a stream", self.streamed_logits, self.streamed, self.streamed_labels, f"no stream: {self.no_stream}"),
+            ("on events", self.event_logits, self.event, self.event_labels, f"no event engine: {self.no_events}"),
         ]
         told = [
-            why if value is None else f"scores differ by at most {value:.1e} {way} ({labels} other labels)"
-            for way, value, labels, why in ways
+            why
+            if score is None
+            else f"logits differ by at most {logit:.1e} {way}, scores by {score:.1e} ({labels} other labels)"
+            for way, logit, score, labels, why in ways
         ]
         return f"dense, streamed and event-driven, {self.recordings} recordings: {'; '.join(told)}"
 
@@ -95,14 +100,25 @@ def compare_engines(
     if not count:
         raise ValueError("compare_engines: no recording to run")
     streamed, events = ways
-    return Agreement(count, streamed.worst, streamed.other, events.worst, events.other, streamed.fault, events.fault)
+    return Agreement(
+        recordings=count,
+        streamed=streamed.score,
+        streamed_labels=streamed.other,
+        event=events.score,
+        event_labels=events.other,
+        no_stream=streamed.fault,
+        no_events=events.fault,
+        streamed_logits=streamed.logit,
+        event_logits=events.logit,
+    )
 
 
 class _Way:
     """One way to run a model, and how far from the whole recording it has been."""
 
     def __init__(self) -> None:
-        self.worst: float | None = 0.0
+        self.logit: float | None = 0.0
+        self.score: float | None = 0.0
         self.other: int | None = 0
         self.fault = ""
 
@@ -111,7 +127,7 @@ class _Way:
         raise NotImplementedError
 
     def compare(self, whole: Tensor, signal: Tensor) -> None:
-        if self.worst is None or self.other is None:
+        if self.logit is None or self.score is None or self.other is None:
             return
         try:
             found = self.run(signal)
@@ -120,11 +136,12 @@ class _Way:
             return
         if found is not None:
             found = found.to(whole)
-            self.worst = max(self.worst, float((whole.softmax(-1) - found.softmax(-1)).abs().max()))
+            self.logit = max(self.logit, float((whole - found).abs().max()))
+            self.score = max(self.score, float((whole.softmax(-1) - found.softmax(-1)).abs().max()))
             self.other += int(whole.argmax() != found.argmax())
 
     def give_up(self, error: Exception) -> None:
-        self.worst, self.other, self.fault = None, None, str(error)
+        self.logit, self.score, self.other, self.fault = None, None, None, str(error)
 
 
 class _Streams(_Way):

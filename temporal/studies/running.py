@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from temporal.training import Run
+from temporal.training import Recipe, Run
 from temporal.training._fields import differences
+from temporal.training.protocol import share
 from temporal.training.run import alone, write_json
 
 from ._cell import cores, last_words, start, train_cell
+from .pictures import draw
+from .results import FOLDER, found_in, keep, result_of, take_over, without_place
 from .study import Cell, Study
 from .summary import Summary, summarize, write_summary
 
@@ -59,6 +62,7 @@ def run_study(
     study: Study,
     out: str | os.PathLike | None = None,
     *,
+    results: str | os.PathLike | None = None,
     jobs: int | None = None,
     scheduler: str | None = None,
     threads: int | None = None,
@@ -70,11 +74,14 @@ def run_study(
 
     Stopped by whatever, the same call goes on: finished runs are kept, begun ones continue. A run that fails, or whose
     process is killed, is continued ``retries`` times; the others go on meanwhile. The folder holds ``runs/CELL``, ordinary
-    run folders, ``logs/CELL.log``, ``recipes/CELL.toml``, and the table as ``summary.md``, ``.json`` and ``.csv``.
+    run folders, ``logs/CELL.log``, ``recipes/CELL.toml``, and the tables as ``summary.md``, ``.json`` and ``.csv``, with
+    pictures. ``results/`` holds what is needed of finished cells, without their weights: a folder with nothing else in it
+    is continued, too, and so is one on another machine, where the recordings lie elsewhere.
 
     Args:
         study: what to run.
         out: its folder; ``None``: ``studies/NAME``.
+        results: a folder of results from elsewhere, or a study's folder that has one: cells found there count as finished.
         jobs: runs at once on this machine; ``None``: one a processor, fewer where memory is short.
         scheduler: address of a Dask scheduler, "tcp://HOST:8786", whose workers see ``out`` and the recordings under the
             same paths; instead of ``jobs``. Needs the extra ``cluster``.
@@ -83,7 +90,9 @@ def run_study(
         device: as for :func:`temporal.training.train`.
         say: called with a line about each run.
     Raises:
-        ValueError: ``out`` holds another study; arguments out of their range; both ``jobs`` and ``scheduler``.
+        ValueError: ``out`` holds another study, or ``results`` other recipes; arguments out of their range; both ``jobs``
+            and ``scheduler``.
+        FileNotFoundError: no folder ``results``.
         BlockingIOError: another process runs a study in ``out``.
         ImportError: a scheduler without the extra.
         KeyboardInterrupt: Ctrl-C; the runs under way have written checkpoints.
@@ -96,9 +105,13 @@ def run_study(
             "study: jobs are processes of this machine, a scheduler has workers of its own: give one of them"
         )
     folder = Path("studies") / study.name if out is None else Path(out)
+    study = study.equalized()
+    found = [] if results is None else found_in(Path(results), study)
     _prepare(study, folder)
     with alone(folder):
         tally = _Tally()
+        if results is not None:
+            say(f"{take_over(found, folder)} results taken over from {results}")
         work = _work(study, folder, tally)
         done = len(tally.kept)
         say(f"study folder: {folder}: {done + len(work)} runs, {done} of them finished before")
@@ -110,14 +123,15 @@ def run_study(
                 _on_cluster(work, scheduler, threads, retries, device, say, tally)
         finally:
             summary = summarize(study, folder, tally.failed)
-            write_summary(summary, folder)
+            write_summary(summary, folder, draw(study, folder))
     return Outcome(**vars(tally), folder=folder, summary=summary)
 
 
 @dataclass
 class _Job:
-    """A cell that has to be trained, and where its files lie."""
+    """A cell that has to be trained, the folder of its study, and where its files lie."""
 
+    study: Path
     cell: Cell
     recipe: Path
     run: Run
@@ -135,7 +149,7 @@ def _prepare(study: Study, folder: Path) -> None:
 
     stored = folder / _FILE
     if not stored.is_file():
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(folder.iterdir()) and not (folder / FOLDER).is_dir():
             raise ValueError(f"{folder}: exists already and holds no study; choose another folder with --out")
         folder.mkdir(parents=True, exist_ok=True)
         write_json(stored, study.to_dict())
@@ -146,8 +160,8 @@ def _prepare(study: Study, folder: Path) -> None:
         raise ValueError(f"{stored}: not readable, perhaps cut off ({error})") from None
     # More arms, folds and seeds may be added; what is there must be what it was.
     now = study.to_dict()
-    cells = {key: recipe for key, recipe in before["cells"].items() if key in now["cells"]}
-    changed = differences(cells, {key: now["cells"][key] for key in cells})
+    cells = {key: _comparable(recipe, key, folder) for key, recipe in before["cells"].items() if key in now["cells"]}
+    changed = differences(cells, {key: _comparable(now["cells"][key], key, folder) for key in cells})
     if changed:
         name, (there, here) = next(iter(changed.items()))
         raise ValueError(
@@ -157,13 +171,24 @@ def _prepare(study: Study, folder: Path) -> None:
     write_json(stored, now)
 
 
+def _comparable(recipe: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:
+    """A recipe as this version writes it; where its recordings lie no longer matters to a cell that is finished."""
+    is_finished = (folder / FOLDER / f"{key}.json").is_file()
+    return without_place(recipe) if is_finished else Recipe.from_dict(recipe).to_dict()
+
+
 def _work(study: Study, folder: Path, tally: _Tally) -> list[_Job]:
     for name in ("recipes", "runs", "logs"):
         (folder / name).mkdir(exist_ok=True)
     work = []
     for cell in study.cells():
         run = Run((folder / "runs" / cell.key).absolute())
+        if (folder / FOLDER / f"{cell.key}.json").is_file():
+            result_of(folder, cell)  # a damaged one, or one of another recipe, is refused now
+            tally.kept.append(cell.key)
+            continue
         if run.is_finished():
+            keep(folder, cell, run)
             tally.kept.append(cell.key)
             continue
         if isinstance(cell.recipe.network, dict) or not hasattr(type(cell.recipe.network), "kind"):
@@ -173,7 +198,7 @@ def _work(study: Study, folder: Path, tally: _Tally) -> list[_Job]:
             )
         recipe = (folder / "recipes" / f"{cell.key}.toml").absolute()
         cell.recipe.to_toml(recipe)
-        work.append(_Job(cell, recipe, run, (folder / "logs" / f"{cell.key}.log").absolute()))
+        work.append(_Job(folder, cell, recipe, run, (folder / "logs" / f"{cell.key}.log").absolute()))
     return work
 
 
@@ -255,9 +280,9 @@ def _settle(
     """Note what became of a run: done, to be tried again, or failed."""
     key = job.cell.key
     if not words and job.run.has_result():
-        result = job.run.result() or {}
+        result = keep(job.study, job.cell, job.run)
         tally.trained.append(key)
-        say(f"{key}: {100 * result['accuracy']:.2f} % ({result['correct']} of {result['total']})")
+        say(f"{key}: {share(result.correct, result.total)}")
     elif job.tries <= retries:
         tally.retries += 1
         waiting.append(job)

@@ -16,7 +16,7 @@ from temporal.training import Recipe, find_recipe
 __all__ = ["Cell", "Study"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
-_FIELDS = ("name", "about", "recipe", "control", "seeds", "set", "arms", "folds")
+_FIELDS = ("name", "about", "recipe", "control", "seeds", "equal", "parameters", "set", "arms", "folds")
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,14 @@ class Study:
             "gru"}}`` takes another network.
         seeds: one run of each for every arm and fold.
         control: the arm that the others are compared with; ``None``: the first.
+        equal: arms of which each gets the width, its network's ``hidden``, at which it learns as many numbers as the others;
+            :meth:`equalized` writes the widths out. The other arms stay as they are.
+        parameters: how many numbers that are, or the arm that learns so many as it is; ``None``: the first of ``equal``.
         folds: what each fold changes, such as ``{"ann": {"data.split": "speaker=ann"}}``; empty: one fold without a name.
         about: a line of what it asks.
     Raises:
         ValueError: no arm or seed, a name that is no name of a folder, a change that the recipe does not have, a recipe
-            whose network only a file of the user's knows.
+            whose network only a file of the user's knows, ``parameters`` without ``equal``.
 
     Example:
         >>> from temporal.studies import Study
@@ -75,6 +78,8 @@ class Study:
     seeds: Sequence[int] = (0, 1, 2)
     control: str | None = None
     folds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    equal: Sequence[str] = ()
+    parameters: int | str | None = None
     about: str = ""
 
     def __post_init__(self) -> None:
@@ -91,10 +96,25 @@ class Study:
                 raise ValueError(f"{what} {name!r}: letters, digits and . _ + = - are right, it names a folder")
         if self.control is not None:
             known("arm for the control", self.control, self.arms)
+        self._check_budget()
         keys = [cell.key for cell in self.cells()]
         if len(set(keys)) < len(keys):
             raise ValueError(
                 f"study {self.name!r}: two cells are called {max(keys, key=keys.count)}; rename an arm or a fold"
+            )
+
+    def _check_budget(self) -> None:
+        for arm in self.equal:
+            known("arm in equal", arm, self.arms)
+        if isinstance(self.parameters, str):
+            known("arm for parameters", self.parameters, self.arms)
+        elif self.parameters is not None and (type(self.parameters) is not int or self.parameters < 1):
+            raise ValueError(
+                f"study {self.name!r}: parameters={self.parameters!r}; a number, 1 or more, or an arm is right"
+            )
+        if self.parameters is not None and not self.equal:
+            raise ValueError(
+                f"study {self.name!r}: parameters={self.parameters!r} needs equal, the arms that learn so many"
             )
 
     @property
@@ -112,18 +132,33 @@ class Study:
             for seed in self.seeds
         ]
 
+    def equalized(self) -> Study:
+        """The same study with the widths written out at which the arms of ``equal`` learn ``parameters`` numbers each.
+
+        The recordings are opened: how many features and classes they have is part of the count. A width is a whole number,
+        so the counts are those nearest to the budget. A study without such arms stays as it is.
+
+        Raises:
+            ValueError: a network without a width, a budget that a single hidden neuron exceeds, no recordings.
+            FileNotFoundError: the recordings are not there.
+        """
+        from .widths import equalize
+
+        return equalize(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, names and tables, the recipe complete: what tells whether two studies are the same."""
         cells = {cell.key: cell.recipe.to_dict() for cell in self.cells()}
-        return {"name": self.name, "control": self.reference, "cells": cells}
+        budget = {"equal": list(self.equal), "parameters": self.parameters} if self.equal else {}
+        return {"name": self.name, "control": self.reference, **budget, "cells": cells}
 
     @classmethod
     def from_toml(cls, file: str | os.PathLike) -> Study:
         """Read a study from a TOML file.
 
         ``recipe = "NAME or FILE"`` and one table for each arm, ``[arms.NAME]``, are needed; ``name``, ``about``,
-        ``control``, ``seeds``, ``[set]`` (changes for all arms) and ``[folds.NAME]`` are not. A recipe's file is looked
-        for beside the study's.
+        ``control``, ``seeds``, ``equal``, ``parameters``, ``[set]`` (changes for all arms) and ``[folds.NAME]`` are not. A
+        recipe's file is looked for beside the study's.
 
         Raises:
             FileNotFoundError: no such file, or no such recipe file.
@@ -158,6 +193,9 @@ class Study:
         seeds = stored.get("seeds", [0, 1, 2])
         if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
             raise ValueError(f"seeds={seeds!r}; a list of whole numbers is right")
+        equal = stored.get("equal", [])
+        if not isinstance(equal, list) or not all(isinstance(arm, str) for arm in equal):
+            raise ValueError(f"equal={equal!r}; a list of arms is right")
         named = str(stored["recipe"])
         beside = path.parent / named
         recipe = find_recipe(str(beside) if named.endswith((".toml", ".py")) and beside.is_file() else named)
@@ -168,6 +206,8 @@ class Study:
             seeds=tuple(seeds),
             control=stored.get("control"),
             folds=stored.get("folds", {}),
+            equal=tuple(equal),
+            parameters=stored.get("parameters"),
             about=str(stored.get("about", "")),
         )
 

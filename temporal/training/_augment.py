@@ -41,7 +41,8 @@ def augmentation_of(recipe: Recipe, data: AnyData) -> SoundAugmentation | SpikeA
             raise TypeError(f"augment=SpikeAugment(...) varies spikes, not {type(data).__name__}")
         return SpikeAugmentation(recipe.augment, data, recipe.seed)
     recorded = getattr(data, "background", []) if recipe.augment.background is not None else []
-    return SoundAugmentation(recipe.augment, recipe.frontend.sample_rate, recipe.seed, recorded)
+    fill = 0.0 if getattr(recipe.frontend, "normalize", True) else "mean"  # normalised, 0 is the mean of each band
+    return SoundAugmentation(recipe.augment, recipe.frontend.sample_rate, recipe.seed, recorded, fill)
 
 
 class SoundAugmentation:
@@ -50,7 +51,14 @@ class SoundAugmentation:
     Level, shift and noise change the waveforms; tempo, voice and masks change the frames, where they are cheap.
     """
 
-    def __init__(self, vary: Augment, sample_rate: float, seed: int, recorded: Sequence[Tensor] = ()) -> None:
+    def __init__(
+        self,
+        vary: Augment,
+        sample_rate: float,
+        seed: int,
+        recorded: Sequence[Tensor] = (),
+        fill: float | str = 0.0,
+    ) -> None:
         self.seed = seed
         self.gain = Gain(vary.gain)
         self.shift = TimeShift(round((vary.shift + vary.lead) * sample_rate), round(vary.shift * sample_rate))
@@ -61,7 +69,7 @@ class SoundAugmentation:
             )
         self.noise = None if vary.noise is None else Noise(vary.noise)
         self.stretch = Stretch(vary.speed, vary.pitch) if vary.speed or vary.pitch else None
-        self.masks = BandMask(vary.band_mask, fill=0.0), TimeMask(vary.time_mask, fill=0.0)  # 0: the mean of each band
+        self.masks = BandMask(vary.band_mask, fill=fill), TimeMask(vary.time_mask, fill=fill)
 
     def signals(self, batch: Batch, epoch: int, silent: int = 0) -> tuple[Tensor, Tensor, Draws]:
         """(wave [B + S, samples], lengths [B + S], generators): the batch's recordings, then S ``silent`` of noise alone."""

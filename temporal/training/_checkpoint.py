@@ -16,6 +16,7 @@ from torch import nn
 import temporal
 from temporal._files import write_atomically
 
+from ._average import Average
 from ._fields import differences
 from ._ranks import Ranks
 from .recipe import Recipe
@@ -70,6 +71,7 @@ def save_checkpoint(
     schedule: Any,
     position: Position,
     rows: list[dict[str, Any]],
+    average: Average | None = None,
 ) -> None:
     """Write a checkpoint in one step and keep the one before, so that there is a whole one at every moment."""
     stored = {
@@ -82,6 +84,8 @@ def save_checkpoint(
         "position": dataclasses.asdict(position),
         "rows": rows,
     }
+    if average is not None:
+        stored["average"] = average.state_dict()
 
     def write(file: IO[bytes]) -> None:
         careful = _Careful(file)
@@ -100,12 +104,13 @@ def restore_checkpoint(
     schedule: Any,
     position: Position,
     say: Callable[[str], None],
+    average: Average | None = None,
 ) -> list[dict[str, Any]] | None:
     """Put a run back to where its newest whole checkpoint was written.
 
     Args:
         run, recipe: the run, and the recipe that it must be of.
-        model, optimizer, schedule, position: what is changed.
+        model, optimizer, schedule, position, average: what is changed.
         say: told where the newest checkpoint could not be used, and the one before was.
     Returns:
         The metrics of the finished epochs; ``None`` for a run that was stopped before its first checkpoint.
@@ -123,6 +128,8 @@ def restore_checkpoint(
         model.load_state_dict(stored["model"])
         optimizer.load_state_dict(stored["optimizer"])
         schedule.load_state_dict(stored["schedule"])
+        if average is not None:
+            average.load_state_dict(stored["average"])
         for name, value in stored["position"].items():
             setattr(position, name, value)
         return list(stored["rows"])
@@ -131,12 +138,18 @@ def restore_checkpoint(
 
 
 def share_checkpoint(
-    ranks: Ranks, model: nn.Module, optimizer: Any, schedule: Any, position: Position, rows: list[dict[str, Any]]
+    ranks: Ranks,
+    model: nn.Module,
+    optimizer: Any,
+    schedule: Any,
+    position: Position,
+    rows: list[dict[str, Any]],
+    average: Average | None = None,
 ) -> list[dict[str, Any]]:
     """Put all processes where the first one stands, which alone needs to see the file; returns its metrics."""
     if ranks.size == 1:
         return rows
-    parts = (model, optimizer, schedule)
+    parts = (model, optimizer, schedule) if average is None else (model, optimizer, schedule, average)
     states, place, rows = ranks.from_first(lambda: ([part.state_dict() for part in parts], vars(position), rows))
     if not ranks.first:
         for part, state in zip(parts, states, strict=True):

@@ -82,14 +82,55 @@ class TrainingStep(nn.Module):
         return logits.sum(), batch.labels.new_zeros(())
 
 
-def delay_schedule(recipe: Recipe, model: Model) -> DelaySchedule | None:
-    """The schedule of sigma, for a network that has delays."""
-    if not any(isinstance(layer, DelayedLinear) for layer in model.modules()):
-        return None
+def schedule_of(recipe: Recipe) -> DelaySchedule:
+    """The schedule of sigma that a recipe describes.
+
+    Raises:
+        ValueError: parts of it that contradict each other.
+    """
     delays = recipe.delays
     return DelaySchedule(
         start=delays.sigma_start, end=delays.sigma_end, until=delays.until, round_at=delays.round_at, floor=delays.floor
     )
+
+
+def delay_schedule(recipe: Recipe, model: Model) -> DelaySchedule | None:
+    """The same, for a network that has delays."""
+    return schedule_of(recipe) if _delayed(model) else None
+
+
+def delay_remarks(recipe: Recipe, model: Model, data: AnyData, steps: int) -> list[str]:
+    """What delays and this training cannot do for each other: the end of their schedule, or delays that nothing hears.
+
+    Args:
+        recipe, model, data: of the training.
+        steps: updates in all epochs.
+    """
+    layers, said = _delayed(model), []  # type: tuple[list[DelayedLinear], list[str]]
+    if not layers:
+        return []
+    narrowed = any(layer.kernel != "rounded" and layer.max_delay for layer in layers)
+    each, total = ("step", steps) if recipe.delays.every == "step" else ("epoch", recipe.epochs)
+    last = (total - 1) / total  # of the training is done when its last update begins
+    for name, when, what in (
+        ("until", recipe.delays.until, "sigma does not get to its end"),
+        ("round_at", recipe.delays.round_at, "delays are rounded after the training only"),
+    ):
+        if narrowed and last < when < 1:
+            said.append(
+                f"delays.{name}={when:g} lies after the last of {total} {each}s, so {what}: train longer, or begin earlier"
+            )
+    longest = max(data.durations)
+    if model.frontend is not None:
+        longest = int(model.frontend.frames(longest))
+    longest += model.tail
+    reach = max(layer.max_delay for layer in layers)
+    if reach >= longest:
+        said.append(
+            f"no recording has more than {longest} steps, its tail included, and delays reach {reach}: what is sent with a "
+            f"delay of {longest} or more never arrives; a smaller --network.max_delay, or a longer --tail"
+        )
+    return said
 
 
 def pruning_step(recipe: Recipe, steps: int) -> int | None:
@@ -99,7 +140,11 @@ def pruning_step(recipe: Recipe, steps: int) -> int | None:
 
 def widest_delay(model: Model) -> float:
     """The largest sigma of a model's delays, in steps; 0 when all are whole steps."""
-    return max(float(layer.sigma) for layer in model.modules() if isinstance(layer, DelayedLinear))
+    return max(float(layer.sigma) for layer in _delayed(model))
+
+
+def _delayed(model: Model) -> list[DelayedLinear]:
+    return [layer for layer in model.modules() if isinstance(layer, DelayedLinear)]
 
 
 def fit_normalisation(model: Model, recordings: Iterable[AnyBatch]) -> None:

@@ -19,19 +19,22 @@ from temporal._failpoints import failpoint
 from temporal.datasets import BucketSampler
 from temporal.delays import DelayedLinear, prune_delays
 from temporal.kernels.delayed import unprojected
-from temporal.layers import Dropout
+from temporal.layers import Dropout, Model
 from temporal.layers._rows import rows_of_batch
 from temporal.models import save
 
+from ._average import Average
 from ._board import Board
 from ._checkpoint import Position, restore_checkpoint, save_checkpoint, share_checkpoint
 from ._optimizer import learning_rate_of, optimizer_of
 from ._ranks import Ranks, Share
 from ._step import (
     TrainingStep,
+    delay_remarks,
     delay_schedule,
     fit_normalisation,
     pruning_step,
+    schedule_of,
     seed_of,
     spec_of,
     widest_delay,
@@ -60,6 +63,7 @@ class Training:
         self.run, self.recipe, self.ranks, self.progress = run, recipe, ranks, progress
         self.checkpoint_every, self.saved = checkpoint_every, time.monotonic()
         self.fabric = ranks.fabric
+        schedule_of(recipe)  # what is wrong with it is said before the recordings are read
         with ranks.first_ahead():
             self._open()
         for message in self.data.messages:
@@ -78,20 +82,25 @@ class Training:
         self.stop = False
         optimizer = optimizer_of(self.model, recipe)
         self.learning_rate = learning_rate_of(optimizer, recipe, len(self.sampler))
+        self.average = Average(self.model, recipe.ema) if recipe.ema else None
         parts = (self.model, optimizer, self.learning_rate, self.position)
-        rows = restore_checkpoint(run, recipe, *parts, say=progress.say) if ranks.first else None
+        rows = restore_checkpoint(run, recipe, *parts, progress.say, self.average) if ranks.first else None
         if ranks.first:
             self.health.resume(run, self.position.epoch)
         if ranks.from_first(lambda: rows is not None):
-            self.rows = share_checkpoint(ranks, *parts, rows or [])
+            self.rows = share_checkpoint(ranks, *parts, rows or [], self.average)
         else:
             if ranks.first:
                 self._check_that_nothing_is_lost()
             fit_normalisation(self.model, batches(self.data, 64))
-            share_checkpoint(ranks, *parts, [])  # of machines that may round in other ways
+            if self.average is not None:
+                self.average.begin(self.model)
+            share_checkpoint(ranks, *parts, [], self.average)  # of machines that may round in other ways
         step = TrainingStep(self.model, recipe, self.data)
         self.silence = step.silence
         self.step, self.optimizer = ranks.setup(step, optimizer)
+        if self.average is not None:
+            self.average.to(self.fabric.device)
         self.delays = delay_schedule(recipe, self.model)
         self.prunes_at = pruning_step(recipe, self.total_steps)
 
@@ -103,6 +112,11 @@ class Training:
         self.test = open_part(recipe, "test", self.data.labels)  # now: a split without one is no news for the end
         if not len(self.test):
             raise ValueError(f"data.split={recipe.data.split!r} leaves no recording to test on: choose another split")
+
+    @property
+    def judged(self) -> Model:
+        """What is validated, saved and tested: the model, or the average of its weights."""
+        return self.model if self.average is None else self.average.model
 
     def begin(self, held: contextlib.ExitStack) -> None:
         """Make the run folder, now that everything that could be refused was not, and hold it."""
@@ -131,7 +145,7 @@ class Training:
         if self.position.epoch:
             self._write_metrics()
             if not self.position.batch:
-                save(self.model, self.spec, self.run.weights_file)
+                save(self.judged, self.spec, self.run.weights_file)
 
     def fit(self) -> None:
         """Train from where the run stands to its last epoch."""
@@ -144,6 +158,8 @@ class Training:
             f"{len(self.data)} recordings to train on, {len(self.validation or ())} to watch, "
             f"{len(self.data.labels)} classes, {parameters:,} parameters, {self.recipe.epochs} epochs{together}"
         )
+        for remark in delay_remarks(self.recipe, self.model, self.data, self.total_steps):
+            self.progress.say(remark)
         with _stop_on_interrupt(self), self.progress.training(self.recipe.epochs, len(self.sampler)):
             while self.position.epoch < self.recipe.epochs:
                 self._epoch()
@@ -153,7 +169,7 @@ class Training:
         from .pictures import draw
 
         with self.progress.evaluating() as done:
-            result = predict(self.model, self.test, progress=done, ranks=self.ranks)
+            result = predict(self.judged, self.test, progress=done, ranks=self.ranks)
         if not self.ranks.first:
             return
         failpoint("evaluated")
@@ -164,7 +180,7 @@ class Training:
                 "trained_speakers": _known(self.data.speakers),
             }
             write_json(self.run.result_file, about | result.to_dict())
-        draw(self.run, self.model, self.rows, result, self.test)
+        draw(self.run, self.judged, self.rows, result, self.test)
         for message in result.messages:
             self.progress.say(f"test recordings: {message}")
         self.progress.say(f"test {result}")
@@ -176,18 +192,15 @@ class Training:
         self.sampler.start = here.batch
         for rows in self.sampler:
             step = here.epoch * len(self.sampler) + here.batch
-            if self.delays is not None:
-                each_step = self.recipe.delays.every == "step"
-                self.delays.apply(self.model, step / self.total_steps if each_step else here.epoch / self.recipe.epochs)
-            if step == self.prunes_at:  # what a checkpoint of a later step holds is pruned
-                out = prune_delays(self.model, self.recipe.delays.prune)
-                self.progress.say(f"{out:,} synapses with delays are pruned")
+            whole = self._narrow(step)
             loss, right, stop = self._update(rows, step)
             if not math.isfinite(loss):
                 self._lost(loss, rows, step)
             self.optimizer.step()
             failpoint("optimizer")
             self.learning_rate.step()
+            if self.average is not None:
+                self.average.update(self.model, whole)
             here.advance(len(rows), loss, int(right))
             self.progress.step(here.epoch, here.batch, here.loss, here.accuracy)
             if here.batch < len(self.sampler):
@@ -222,6 +235,20 @@ class Training:
         if self.ranks.add([float(self.stop)])[0] and here.epoch < self.recipe.epochs:
             self._interrupt()
 
+    def _narrow(self, step: int) -> bool:
+        """Set the width of the delays for a step, and prune before one; whether they are whole steps then."""
+        if self.delays is None:
+            return False
+        recipe = self.recipe
+        progress = step / self.total_steps if recipe.delays.every == "step" else self.position.epoch / recipe.epochs
+        self.delays.apply(self.model, progress)
+        if step == self.prunes_at:  # what a checkpoint of a later step holds is pruned
+            out = prune_delays(self.model, recipe.delays.prune)
+            self.progress.say(f"{out:,} synapses with delays are pruned")
+            if self.average is not None:  # of other synapses: their mean with these is none
+                self.average.begin(self.model)
+        return self.delays.rounded(progress)
+
     def _update(self, rows: list[int], step: int) -> tuple[float, float, float]:
         """Gradients of one batch: (its loss, how many were right, whether any process is to stop), over all processes."""
         mine, share = self.ranks.share(rows, self.silence)
@@ -255,12 +282,12 @@ class Training:
         """Loss and accuracy on recordings that are not trained on, with the delays as they are now. Chooses nothing."""
         if not self.validation:
             return {}
-        self.model.eval()
+        model = self.judged.eval()
         loss, right = 0.0, 0
         with torch.inference_mode():
             mine = batches(self.validation, 2 * self.recipe.batch_size, self.ranks.rank, self.ranks.size)
             for batch in map(self.fabric.to_device, mine):
-                logits = self.model(*batch[:2])
+                logits = model(*batch[:2])
                 loss += float(cross_entropy(logits, batch.labels, reduction="sum"))
                 right += int((logits.argmax(-1) == batch.labels).sum())
         loss_sum, correct = self.ranks.add([loss, right])
@@ -293,9 +320,9 @@ class Training:
         try:
             self.health.save(self.run)  # before the checkpoint: it may say more than that, never less
             parts = (self.model, self.optimizer, self.learning_rate, self.position, self.rows)
-            save_checkpoint(self.run, self.recipe, *parts)
+            save_checkpoint(self.run, self.recipe, *parts, self.average)
             if self.position.batch == 0:
-                save(self.model, self.spec, self.run.weights_file)
+                save(self.judged, self.spec, self.run.weights_file)
                 self._write_metrics()
         except OSError as error:
             if error.errno not in _NO_ROOM or self.stop or self.position.epoch == self.recipe.epochs:

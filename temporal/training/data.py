@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -18,6 +19,7 @@ from temporal.datasets import (
     SpokenDigits,
     collate,
     collate_spikes,
+    spikes_of_folder,
 )
 from temporal.layers import Model
 
@@ -44,7 +46,8 @@ def open_part(recipe: Recipe, part: str, labels: Sequence[str] | None = None) ->
     """
     data = recipe.data
     if data.path is None and data.embedded is None:
-        what = "FOLDER" if recipe.spikes is None else "PATH, a folder with the published files or one file of spikes"
+        folder = recipe.spikes is None or data.kind == "cochlea"
+        what = "FOLDER" if folder else "PATH, a folder with the published files or one file of spikes"
         raise ValueError(
             f"recipe {recipe.name!r} has no embedded data set: say where the recordings are with --data {what}"
         )
@@ -113,12 +116,18 @@ def _spikes(recipe: Recipe, part: str, labels: Sequence[str] | None) -> SHD:
     data, spikes = recipe.data, recipe.spikes
     if data.path is None or spikes is None:
         raise ValueError(f"recipe {recipe.name!r}: an embedded data set holds no spikes; give --data PATH")
-    if data.on_error != "raise":
+    path: str | os.PathLike = data.path
+    if data.kind == "cochlea":
+        if data.download:
+            raise ValueError("data.download is of published files; leave it out for a folder that a cochlea hears")
+        if not os.path.isfile(path):
+            path = spikes_of_folder(path, on_error=data.on_error)
+    elif data.on_error != "raise":
         raise ValueError(f"data.on_error={data.on_error!r}: a file of spikes that is damaged is not used in part")
     held = data.validation
     speakers = [name.strip() for name in held.removeprefix("speaker=").split(",")] if isinstance(held, str) else None
     return (SSC if data.kind == "ssc" else SHD)(
-        data.path,
+        path,
         part,
         data.split,
         binning=spikes.binning(),
@@ -140,12 +149,23 @@ def _sound(recipe: Recipe, part: str, labels: Sequence[str] | None) -> AudioFold
             raise ValueError(
                 f"recipe {recipe.name!r}: data.embedded={data.embedded!r} is unknown; known: spoken-digits"
             )
+        if data.duration is not None:
+            raise ValueError(
+                f"data.duration={data.duration}: the embedded digits keep their lengths; give --data FOLDER"
+            )
         if data.split not in ("auto", "official"):
             raise ValueError(f"data.split={data.split!r}: the embedded digits have one split; --data FOLDER has others")
         return SpokenDigits(sample_rate=rate, split=part, cache=True, on_error=data.on_error)
     if isinstance(data.validation, str):
         raise ValueError(f"data.validation={data.validation!r}: of sound, a part is right, 0..1")
-    common = {"labels": labels, "validation": data.validation, "seed": _CUT, "on_error": data.on_error, "cache": True}
+    common = {
+        "labels": labels,
+        "validation": data.validation,
+        "seed": _CUT,
+        "duration": data.duration,
+        "on_error": data.on_error,
+        "cache": True,
+    }
     if data.kind == "speech-commands":
         return SpeechCommands(
             data.path,

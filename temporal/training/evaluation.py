@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .data import batches, fingerprints, one_by_one, open_part, seconds_per_step, spread
+from .protocol import Heard, heard, protocol_of, share
 from .run import Run
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Result:
             share in the softmax of the logits.
         speakers: of each recording, "" where unknown.
         messages: what a reader should know: resampled, skipped, trained on.
+        trained_speakers: whom the run was trained on; ``None`` where nobody knows.
+        protocol: how the figure came about, in a line.
+        engines: how far the answers are apart when the network is run in other ways; ``None`` if that was not asked.
 
     Example:
         >>> from temporal.training import Result
@@ -48,6 +52,9 @@ class Result:
     scores: list[float]
     speakers: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+    trained_speakers: list[str] | None = None
+    protocol: str = ""
+    engines: Agreement | None = None
 
     @property
     def total(self) -> int:
@@ -72,8 +79,19 @@ class Result:
             matrix[true][predicted] += 1
         return matrix
 
+    @property
+    def heard(self) -> Heard:
+        """The recordings by whether their speakers were heard in training."""
+        right = (a == b for a, b in zip(self.targets, self.predictions, strict=True))
+        return heard(self.speakers or [""] * self.total, right, self.trained_speakers)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What belongs to the accuracy, a line each: whose voices it is about, how it came about, the other engines."""
+        return [*self.messages, str(self.heard), *filter(None, (self.protocol, str(self.engines or "")))]
+
     def __str__(self) -> str:
-        return f"accuracy: {100 * self.accuracy:.2f} % ({self.correct} of {self.total})"
+        return f"accuracy: {share(self.correct, self.total)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and names: the figures, and one entry a recording."""
@@ -85,11 +103,17 @@ class Result:
             "correct": self.correct,
             "total": self.total,
             "messages": self.messages,
+            **self._known(),
             "predictions": [
                 {"file": key, "speaker": who, "label": names[true], "prediction": names[said], "score": score}
                 for key, who, true, said, score in rows
             ],
         }
+
+    def _known(self) -> dict[str, Any]:
+        """Of what need not be there, what is."""
+        about: dict[str, Any] = {"speakers": self.heard.to_dict(), "protocol": self.protocol} if self.protocol else {}
+        return about | ({"engines": self.engines.to_dict()} if self.engines is not None else {})
 
 
 def evaluate(
@@ -99,6 +123,7 @@ def evaluate(
     *,
     on_error: str | None = None,
     network: nn.Module | None = None,
+    engines: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Evaluate a trained run as it is deployed: whole-step delays, folded normalisation, float64.
@@ -110,16 +135,26 @@ def evaluate(
         split: a split rule ("official", "lists", "speaker=NAME", ...): only its test part.
         on_error: "raise" on a recording that cannot be read, or "skip" it and count; ``None``: as in the recipe.
         network: for a run with a network class of the user's own; see :func:`temporal.load`.
+        engines: run so many of the recordings as a stream and through the event engine, too; see :func:`engines_agree`.
         progress: called with (recordings done, recordings in all).
     Raises:
         FileNotFoundError, ValueError: no such run or folder, a label that the run does not know, no recordings.
     """
+    if type(engines) is not int or engines < 0:
+        raise ValueError(f"evaluate: engines={engines!r}; a number of recordings, 0 or more, is right")
     run = run if isinstance(run, Run) else Run.open(run)
     model = run.model(network)
     dataset = _asked(run, model, data, split, on_error)
     result = predict(model, dataset, progress=progress)
-    result.messages.extend(_trained_on(run, dataset))
-    return result
+    which = f"all of {data}" if data is not None and split is None else f"split “{dataset.by}”"
+    which += f" of {data}" if data is not None and split is not None else ""
+    return dataclasses.replace(
+        result,
+        messages=[*result.messages, *_trained_on(run, dataset)],
+        trained_speakers=(run.result() or {}).get("trained_speakers") if run.has_result() else None,
+        protocol=protocol_of(which, run.recipe().epochs, _epochs_done(run)),
+        engines=_agreement(model, dataset, engines) if engines else None,
+    )
 
 
 def engines_agree(
@@ -139,15 +174,23 @@ def engines_agree(
     Raises:
         FileNotFoundError, ValueError: as :func:`evaluate`; fewer than one recording.
     """
-    from temporal.streaming import compare_engines
-
     if recordings < 1:
         raise ValueError(f"engines_agree: recordings={recordings}; at least 1 is right")
     run = run if isinstance(run, Run) else Run.open(run)
     model = run.model(network)
-    dataset = _asked(run, model, data, split, on_error)
+    return _agreement(model, _asked(run, model, data, split, on_error), recordings)
+
+
+def _agreement(model: Model, dataset: AnyData, recordings: int) -> Agreement:
+    from temporal.streaming import compare_engines
+
     signals = one_by_one(dataset, spread(len(dataset), recordings))
     return compare_engines(model, signals, steps_per_second=1 / seconds_per_step(model, dataset))
+
+
+def _epochs_done(run: Run) -> int | None:
+    """How many epochs of a run that has not ended are done; ``None`` of one that has."""
+    return None if run.has_result() else len(run.metrics())
 
 
 def _asked(run: Run, model: Model, data: str | os.PathLike | None, split: str | None, on_error: str | None) -> AnyData:

@@ -10,7 +10,8 @@ from temporal.analysis import confusion_matrix, learning_curve, raster, record_s
 from temporal.layers import Model
 from temporal.models import deploy
 
-from .data import AnyData, gather, seconds_per_step
+from .activity import steps_of
+from .data import AnyData, seconds_per_step
 from .evaluation import Result
 from .run import Run
 
@@ -30,9 +31,7 @@ def _draw_raster(run: Run, model: Model, result: Result, test: AnyData) -> None:
     """The first recording of the test part that is recognised, or the first one."""
     right = (i for i, (a, b) in enumerate(zip(result.targets, result.predictions, strict=True)) if a == b)
     index = next(right, 0)
-    signal, lengths = gather(test, [index])[:2]
-    x, _ = model.steps(signal.double(), lengths)
-    x = torch.cat([x, x.new_zeros(model.tail, *x.shape[1:])])
+    x, _ = steps_of(model, test, [index])
     output, _ = model.network(x)
     figure = raster(
         record_spikes(model.network, x),

@@ -48,7 +48,7 @@ class Plan:
         seconds_per_reading: of reading its recordings, measured; later epochs may have them in memory.
         seconds_per_watching: of one recording that is watched, measured.
         hours: of all epochs, from these; ``None``: the number of steps is not known.
-        state_bytes: weights, gradients and the optimiser's two moments.
+        state_bytes: weights, gradients, the optimiser's two moments, and the average of the weights if there is one.
         memory_bytes: the most that this process held while it was measured, libraries included; of a GPU what torch held.
         measured: what was measured on.
         device, threads: where.
@@ -87,7 +87,7 @@ class Plan:
                 f"{count(self.steps)} in {self.epochs} epochs",
                 f"parameters: {self.parameters:,}",
                 f"memory:     {self.memory_bytes / 1e9:.1f} GB at most, measured; {self.state_bytes / 1e6:.1f} MB of it are "
-                "weights, gradients and the optimiser's moments",
+                "weights, gradients, the optimiser's moments and the weights' average, if there is one",
                 f"time:       {hours} on this machine ({where}): {self.seconds_per_step:.3f} s "
                 f"a step and {self.seconds_per_reading:.3f} s to read it, measured on {self.measured}",
             )
@@ -198,7 +198,7 @@ def _summed(
         seconds_per_reading=reading,
         seconds_per_watching=watching,
         hours=hours,
-        state_bytes=4 * _FLOAT * learnt,
+        state_bytes=(5 if recipe.ema else 4) * _FLOAT * learnt,
         memory_bytes=_most_memory(device),
         measured=f"3 steps with {measured}",
         device=device.type,

@@ -7,6 +7,7 @@ line, and is written into the run folder. This module imports no torch.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,8 +23,9 @@ from .spikes import SpikeAugment, Spikes
 
 __all__ = ["Augment", "Data", "Delays", "Optimizer", "Recipe"]
 
+_WITHIN = "a part of the training, above 0 and at most 1,"
 _SCHEDULES, _EVERY = ("one-cycle", "cosine", "constant"), ("step", "epoch")
-_SOUND, _SPIKES = ("folder", "speech-commands"), ("shd", "ssc")
+_SOUND, _SPIKES = ("folder", "speech-commands"), ("shd", "ssc", "cochlea")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,8 @@ class Data:
     Args:
         path: a folder of recordings, or a file of spikes; ``None`` is the recipe's embedded data set, if it has one.
         kind: what is there: "folder" (of any recordings), "speech-commands", "shd" or "ssc" (the published files, or one
-            file in their layout).
+            file in their layout), or "cochlea": a folder of any recordings that are to be spikes, which a cochlea makes of
+            them once and the cache keeps; see :func:`temporal.datasets.spikes_of_folder`.
         embedded: name of the embedded data set: "spoken-digits" or ``None``.
         split: the rule that says which recordings test: "auto", "official", "lists", "hash", "speaker=NAME" or "random".
         validation: part of the training recordings that is held out to watch a run, 0..1, unless the data set has such a
@@ -42,6 +45,8 @@ class Data:
         words: of Speech Commands: 35, 30, 12 (ten words, silence, and unknown words), or ``None``: every folder.
         silence_from: of the 12 words: what silence is made from, "noise" or "zeros".
         download: fetch the published files into ``path`` if they are not there.
+        duration: of sound: every recording is cut, or filled up with silence, to so many seconds; ``None``: each is as long
+            as it is. A stream hears recordings as they are.
     """
 
     path: str | None = None
@@ -53,6 +58,7 @@ class Data:
     words: int | None = None
     silence_from: str = "noise"
     download: bool = False
+    duration: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +165,8 @@ class Recipe:
         tail: zero steps appended to every recording.
         epochs: passes over the training recordings, fixed beforehand: the last epoch's model is the result.
         batch_size: recordings an update.
+        ema: decay an update, 0..1, of an exponential moving average of the weights, which is what is validated, saved and
+            tested while the weights themselves train on: 0.99 averages some 100 updates, 0 none.
         seed: of every random number in the run.
     Raises:
         ValueError: a number outside its range, an unknown name, parts that do not go together.
@@ -182,6 +190,7 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     epochs: int = 30
     batch_size: int = 64
+    ema: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -195,12 +204,20 @@ class Recipe:
         known("kind of data", self.data.kind, (*_SOUND, *_SPIKES))
         self._check_kinds()
         sound = self.augment if isinstance(self.augment, Augment) else Augment()
+        delays, wide, length = self.delays, self.delays.sigma_start, self.data.duration
         for name, value, good, right in (
             ("epochs", self.epochs, self.epochs >= 1, "at least 1"),
             ("batch_size", self.batch_size, self.batch_size >= 2, "at least 2"),
+            ("ema", self.ema, 0 <= self.ema < 1, "0 or more, below 1"),
             ("seed", self.seed, 0 <= self.seed < 2**31, "0 to 2^31 - 1"),
             ("tail", self.tail, self.tail >= 0, "0 or more steps"),
             ("data.validation", self.data.validation, *_validation(self.data)),
+            ("data.duration", length, length is None or 0 < length < math.inf, "more than 0 seconds"),
+            ("delays.sigma_start", wide, wide is None or wide > 0, "above 0 steps"),
+            ("delays.sigma_end", delays.sigma_end, delays.sigma_end > 0, "above 0 steps (rounding follows by itself)"),
+            ("delays.until", delays.until, 0 < delays.until <= 1, _WITHIN),
+            ("delays.round_at", delays.round_at, 0 < delays.round_at <= 1, _WITHIN),
+            ("delays.floor", delays.floor, delays.floor >= 0, "0 or more steps"),
             ("delays.prune", self.delays.prune, 0 <= self.delays.prune < 1, "0 or more, below 1"),
             ("delays.prune_at", self.delays.prune_at, 0 <= self.delays.prune_at < 1, "0 or more, below 1"),
             ("delays.depth_penalty", self.delays.depth_penalty, self.delays.depth_penalty >= 0, "0 or more"),
@@ -238,10 +255,13 @@ class Recipe:
             raise ValueError("Recipe: spikes are steps already; frontend=None is right beside spikes=Spikes(...)")
         if not isinstance(self.augment, SpikeAugment):
             raise ValueError("Recipe: augment=Augment(...) is for sound; SpikeAugment(...) is right for spikes")
-        if self.data.kind not in _SPIKES:
+        if self.data.duration is not None:
             raise ValueError(
-                f"Recipe: data.kind={self.data.kind!r} holds sound; for spikes {' or '.join(_SPIKES)} is right"
+                "Recipe: data.duration is for sound; for spikes spikes.duration cuts, and a binning fills up"
             )
+        if self.data.kind not in _SPIKES:
+            right = f"{', '.join(_SPIKES[:-1])} or {_SPIKES[-1]}"
+            raise ValueError(f"Recipe: data.kind={self.data.kind!r} holds sound; for spikes {right} is right")
 
     def override(self, changes: dict[str, Any]) -> Recipe:
         """A copy with some fields changed; keys are dotted, values are of the field's type or text that reads as it.

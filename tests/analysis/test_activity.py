@@ -94,10 +94,31 @@ def test_dead_and_saturated_neurons():
     assert (layer.dead, layer.saturated, layer.rate) == (1, 1, 0.5)
 
 
+def test_a_recurrent_layer_of_torch_multiplies_at_every_step():
+    network = temporal.Sequential(nn.GRU(3, 4, num_layers=2), nn.Linear(4, 2))
+    x = torch.rand(6, 2, 3)
+    x[0, 0, 1] = 0
+    layer, readout = measure_activity(network, x, torch.tensor([6, 2])).synapses
+    # 8 valid steps of three gates of 4: 3 inputs, of which one is zero once, 4 states, and the second layer's 4 and 4.
+    assert layer.operations == 8 * 12 * (3 + 4 + 4 + 4) - 12 and not layer.events
+    assert readout.operations == 8 * 4 * 2
+
+
+class Matrix(nn.Module):
+    """Weights that nobody knows how to count."""
+
+    def __init__(self):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.ones(3, 4))
+
+    def forward(self, x):
+        return x @ self.matrix
+
+
 def test_what_is_not_understood_is_named_and_the_network_is_left_alone():
-    network = temporal.Sequential(nn.GRU(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)).train()
+    network = temporal.Sequential(Matrix(), nn.Dropout(0.5), nn.Linear(4, 2)).train()
     activity = measure_activity(network, torch.rand(6, 2, 3), torch.tensor([6, 2]))
-    assert activity.unknown == ("GRU 0",) and not activity.layers
+    assert activity.unknown == ("Matrix 0",) and not activity.layers
     assert network.training and network[1].training and not any(m._forward_hooks for m in network.modules())
 
 

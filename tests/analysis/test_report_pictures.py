@@ -12,6 +12,8 @@ from temporal.analysis import (
     Section,
     Table,
     Text,
+    accuracy_against_cost,
+    accuracy_by_arm,
     accuracy_by_group,
     compare_curves,
     delay_histograms,
@@ -100,3 +102,36 @@ def test_a_page_escapes_and_names_its_parts():
     assert page.startswith("<!DOCTYPE html>")
     assert "<b>x</b>" not in page and "&lt;b&gt;x&lt;/b&gt;" in page and "<u>" not in page and "<i>" not in page
     assert '<section id="a-b">' in page and '<details id="a-b-2">' in page and 'href="#a-b-2"' in page
+
+
+def test_accuracy_by_arm():
+    figure = accuracy_by_arm({"none": [0.5, 0.6], "$b$": [], "learned": [0.9]})
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["learned  90.0 %", "none  55.0 ± 7.1 %"]
+    marks = [line for line in axes.lines if line.get_linestyle() == "None"]
+    assert [sorted(line.get_xdata()) for line in marks] == [[90], [50, 60]]
+    assert [line.get_marker() for line in marks] == ["^", "o"]  # an arm's mark is that of its place, in every picture
+    text_of(figure)
+    for arms in ({}, {"a": []}):
+        with pytest.raises(ValueError, match="no arm has a run"):
+            accuracy_by_arm(arms)
+    with pytest.raises(ValueError, match=r"an accuracy is 50; a part, 0\.\.1"):
+        accuracy_by_arm({"a": [50]})
+
+
+def test_accuracy_against_cost():
+    figure = accuracy_against_cost({"$a$": [(100, 0.5), (120, 0.6)], "b": [], "c": [(130, 0.9)]}, "spikes a recording")
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "spikes a recording" and axes.get_xscale() == "linear" and axes.get_xlim()[0] == 0
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines] == [
+        ([100, 120], [50, 60]),
+        ([130], [90]),
+    ]
+    assert "$a$" in text_of(figure)
+    far = accuracy_against_cost({"a": [(2_000, 0.5)], "b": [(640_000, 0.6)]})
+    assert far.axes[0].get_xscale() == "log" and "10 k" in text_of(far)
+    assert accuracy_against_cost({"a": [(0, 0.5)], "b": [(640_000, 0.6)]}).axes[0].get_xscale() == "linear"
+    with pytest.raises(ValueError, match="no arm has a run"):
+        accuracy_against_cost({"a": []})
+    with pytest.raises(ValueError, match="a cost is -1; 0 or more"):
+        accuracy_against_cost({"a": [(-1, 0.5)]})

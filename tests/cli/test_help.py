@@ -12,6 +12,8 @@ import pytest
 from temporal import benchmarks, training
 from temporal.cli import bench
 from temporal.cli._app import RecipeName, app, examples
+from temporal.cli.study import StudyName
+from temporal.studies import studies
 
 COMMANDS = {name: app[name].default_command for name in app if not name.startswith("-")}
 
@@ -53,6 +55,7 @@ def test_examples_can_be_called(name):
 def test_what_is_completed_is_what_there_is():
     assert get_args(get_args(RecipeName)[0]) == tuple(training.recipes())
     assert set(get_args(get_args(bench.Group)[0])) == set(benchmarks.list_groups())
+    assert get_args(get_args(StudyName)[0]) == tuple(studies())
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")

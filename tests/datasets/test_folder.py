@@ -245,6 +245,20 @@ def test_durations_are_those_of_the_items(tmp_path):
     assert len(data.messages) == 3 and all("resampled from" in said for said in data.messages)
 
 
+def test_a_duration_cuts_and_fills_up(tmp_path):
+    for n, samples in enumerate((100, 800, 900)):
+        write(tmp_path / "a" / f"{n}.wav", samples, rate=8000)
+    data, whole = (AudioFolder(tmp_path, 8000, "all", duration=duration) for duration in (0.1, None))
+    assert data.durations == [800] * 3 == [len(item.wave) for item in data]
+    assert torch.equal(data[0].wave[:100], whole[0].wave) and not data[0].wave[100:].any()
+    assert torch.equal(data[1].wave, whole[1].wave) and torch.equal(data[2].wave, whole[2].wave[:800])
+    assert data.messages == ["1 of 3 recordings are longer than 0.1 s, and cut"] and whole.messages == []
+    assert AudioFolder(tmp_path, 16000, "all", duration=0.1).durations == [1600] * 3
+    for wrong in (0, -1.0, True, "1", float("nan"), float("inf"), 1e-5):
+        with pytest.raises(ValueError, match=r"AudioFolder: duration=.* must be a number of seconds"):
+            AudioFolder(tmp_path, 8000, "all", duration=wrong)
+
+
 def test_stereo_is_said_once(tmp_path):
     for n in range(3):
         (tmp_path / "a").mkdir(exist_ok=True)

@@ -53,6 +53,27 @@ def test_validation_on_speakers(shd):
         SHD(shd, validation="4")
 
 
+def test_a_class_or_every_voice_that_is_held_back_from_training_is_refused(tmp_path, put, spikes):
+    """Whatever holds it back: voices to validate on, a voice to test on, or the parts that a file names itself."""
+    one = spikes(12, speakers="012")
+    one["speaker"] = np.where(one["labels"] == 3, 2, one["speaker"])  # only speaker 2 says "three"
+    file = put(tmp_path / "one.h5", one)
+    for arguments in ({"by": "speaker=2"}, {"by": "speaker=0", "validation": ("2",)}):
+        with pytest.raises(
+            ValueError, match="train holds no recording of 1 of the classes: three; choose another rule"
+        ):
+            SHD(file, "train", **{"validation": 0} | arguments)
+    with pytest.raises(ValueError, match=r"split='train' .* holds no recording"):
+        SHD(file, "train", "speaker=0", validation=("1", "2"))
+    with h5py.File(file, "a") as opened:
+        opened["extra/split"] = np.where(one["labels"] == 1, 2, 0)
+    with pytest.raises(ValueError, match="train holds no recording of 1 of the classes: one"):
+        SHD(file, "train", validation=0)
+    assert len(SHD(file, "test")) == 3
+    with pytest.raises(ValueError, match="no such speaker as '0'; speakers: 1, 2"):
+        SHD(file, "train", "speaker=0", validation=("0",))
+
+
 def test_leave_one_speaker_out(shd):
     tested = []
     for speaker in "01234":

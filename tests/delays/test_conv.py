@@ -180,7 +180,7 @@ def test_non_contiguous_inputs():
         ({"padding": "full"}, ValueError, "padding='full' is neither a number of positions nor 'same'"),
         ({"padding": "same", "stride": 2}, ValueError, "padding='same' needs stride=1, not stride=2"),
         ({"per": "neuron"}, ValueError, "per='neuron' is not one of"),
-        ({"synapses": 2, "per": "axon"}, ValueError, "synapses=2 need per='synapse'"),
+        ({"synapses": 2, "per": "group"}, ValueError, "synapses=2 need per='synapse', 'axon' or 'dendrite'"),
     ],
     ids=str,
 )

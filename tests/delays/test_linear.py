@@ -433,6 +433,30 @@ def test_synapses_of_a_pair_are_layers_that_add_up():
     torch.testing.assert_close(layer(x)[0], total, rtol=0, atol=1e-5)  # float32 sums of 18 synapses in another order
 
 
+@pytest.mark.parametrize("per", ["axon", "dendrite"])
+@pytest.mark.parametrize("sigma", [0.0, 2.0])
+def test_synapses_that_share_delays_are_synapses_with_these(per, sigma):
+    """Four delays an axon, or a dendrite, are the same as four synapses a pair that happen to have them."""
+    torch.manual_seed(0)
+    shared = DelayedLinear(6, 5, max_delay=8, per=per, synapses=4, bias=True).double()
+    assert shared.weight.shape == (5, 6, 4) and shared.delay.shape == ((6, 4) if per == "axon" else (5, 4))
+    each = DelayedLinear(6, 5, max_delay=8, synapses=4, bias=True).double()
+    shared.set_sigma(sigma)
+    delay = shared.delay.detach().unsqueeze(1 if per == "dendrite" else 0).expand_as(shared.weight)
+    each.load_state_dict(shared.state_dict() | {"delay": delay})
+    x = torch.randn(30, 2, 6, dtype=torch.float64)
+    grad, sums = torch.randn(30, 2, 5, dtype=torch.float64), 1 if per == "dendrite" else 0
+    gradients = []
+    for layer in (shared, each):
+        given = x.clone().requires_grad_()
+        y, _ = layer(given)
+        y.backward(grad)
+        gradients.append((y, given.grad, layer.weight.grad, layer.bias.grad, layer.effective_kernel()))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    torch.testing.assert_close(shared.delay.grad, each.delay.grad.sum(sums), rtol=0, atol=1e-12)
+
+
 def test_additive_delays_have_half_the_range_each():
     layer = DelayedLinear(40, 30, max_delay=9, per="additive")
     assert layer.delay.shape == (70,)
@@ -467,7 +491,7 @@ def test_a_group_keeps_its_copies():
 def test_bad_structures_are_refused():
     for arguments, message in (
         ({"synapses": 0}, "synapses=0 must be at least 1"),
-        ({"synapses": 2, "per": "axon"}, "synapses=2 need per='synapse', not per='axon'"),
+        ({"synapses": 2, "per": "additive"}, "synapses=2 need per='synapse', 'axon' or 'dendrite', not 'additive'"),
         ({"groups": 0, "per": "group"}, "groups=0 must be at least 1"),
         ({"groups": 256, "per": "group"}, "groups=256 must be at most 255"),
         ({"per": "neuron"}, "per='neuron' is not one of"),

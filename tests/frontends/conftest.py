@@ -1,7 +1,5 @@
 """Signals that every front end is compared on: real speech, and the synthetic ones where mistakes show."""
 
-import warnings
-
 import numpy as np
 import pytest
 import soundfile
@@ -34,16 +32,3 @@ def signal(request):
         "silence": np.zeros(samples),
     }[name]
     return wave.astype(np.float32).astype(np.float64), rate
-
-
-@pytest.fixture
-def torchaudio():
-    """torchaudio, or a skip that says why: its releases do not load beside every torch."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            import torchaudio
-            import torchaudio.transforms
-        except Exception as error:
-            pytest.skip(f"torchaudio cannot be imported here, so its numbers were not compared: {error!r}")
-    return torchaudio

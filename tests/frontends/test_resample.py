@@ -221,7 +221,9 @@ def test_filters_that_learn():
     plain, resample = Resample(3, 2), Resample(3, 2, trainable=("filters",))
     wave = torch.randn(2, 100)
     assert list(resample.state_dict()) == ["filters"] == [name for name, _ in resample.named_parameters()]
-    assert torch.equal(resample(wave), plain(wave))
+    torch.testing.assert_close(
+        resample(wave), plain(wave), rtol=0, atol=1e-6
+    )  # torch may sum in another order to learn
     target = 0.5 * plain(wave)  # a quieter resampler
     optimizer = torch.optim.SGD(resample.parameters(), 0.3)
     losses = []

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from temporal.kernels import use
 from temporal.kernels.delayed import KERNELS, SMALLEST_SIGMA, delay_kernel, delayed_linear, operator, spread
-from temporal.kernels.delayed._form import form, form_on_gpu
+from temporal.kernels.delayed import _events as events
+from temporal.kernels.delayed._form import few_pay, form, form_on_gpu
 from temporal.kernels.delayed._live import TOLERANCE, felt, shares, taps
 from temporal.kernels.delayed._product import product
 
 # Float32 sums of up to a few hundred terms, relative to the largest; the frequency domain adds its transforms' rounding, and
 # live taps leave out TOLERANCE of a synapse's largest share. Gradients of delay and sigma divide by sigma and its square.
 CLOSE = {torch.float32: 2e-5, torch.float64: 1e-12}
-FORMS = ("taps", "frequency", "dense")
+FORMS = ("taps", "frequency", "dense", "events")
 
 
 def drawn(steps, batch, inputs, outputs, synapses, max_delay, dtype, seed=0):
@@ -51,7 +52,8 @@ def assert_close(found, truth, tolerance):
 @pytest.fixture
 def chosen(monkeypatch):
     def choose(name):
-        monkeypatch.setattr(operator, "form", lambda *given: name)
+        monkeypatch.setattr(operator, "form", lambda *given: "frequency" if name == "events" else name)
+        monkeypatch.setattr(operator, "few_pay", lambda *given: name == "events")
 
     return choose
 
@@ -67,11 +69,13 @@ def chosen(monkeypatch):
 )
 def test_every_form_equals_the_reference(shape, name, sigma, kernel, dtype, chosen):
     """Values and gradients; odd and even numbers of taps, several synapses, sequences shorter than the longest delay."""
-    if name == "taps" and dtype == torch.float64:
-        pytest.skip("live taps are float32's")
+    if name in ("taps", "events") and dtype == torch.float64:
+        pytest.skip("live taps and events are float32's")
     if name == "dense" and shape[0] > 100:
         pytest.skip("the reference itself")
     history, weight, delay, pull = drawn(*shape, dtype)
+    if name == "events":
+        history *= torch.rand_like(history) < 0.3
     with use("reference"):
         exact = (tensor.double() for tensor in (history, weight, delay))
         truth = everything(*exact, sigma, pull.double(), shape[-1], kernel)
@@ -159,6 +163,39 @@ def test_the_rule_follows_sigma_and_size():
     assert form(*training, 1, False) == "dense"  # never the frequency domain for whole delays
     assert form(1, 1, 256, 256, 1, 24, 1, True) == "taps"
     assert form(0, 64, 256, 256, 1, 24, 6, True) == form(100, 0, 256, 256, 1, 24, 6, True) == "dense"
+
+
+def test_the_rule_of_events():
+    """They pay for few, sooner for gradients; never with whole delays, nor in a small call, where none is counted."""
+    training = (100, 64, 256, 256, 1, 24)
+
+    def density(value):
+        return lambda: value
+
+    assert few_pay(*training, 25, density(0.05), False) and not few_pay(*training, 25, density(0.3), False)
+    assert few_pay(*training, 6, density(0.15), True) and not few_pay(*training, 6, density(0.15), False)
+    for small in ((*training, 1), (1, 1, 256, 256, 1, 24, 6), (0, 64, 256, 256, 1, 24, 6)):
+        assert not few_pay(*small, lambda: pytest.fail("nothing to count for"), True)
+
+
+def test_events_run_where_they_pay(monkeypatch):
+    """Spikes do, the same layer's dense input does not; several blocks of outputs and an uneven rest."""
+    counted = []
+
+    def count(name, run):
+        monkeypatch.setattr(events, name, lambda *given: counted.append(name) or run(*given))
+
+    count("forward", events.forward)
+    count("parameters", events.parameters)
+    history, weight, delay, pull = drawn(60, 20, 70, 85, 1, 24, torch.float32)
+    spikes = (history > 1.6).float()
+    for x, expected in ((spikes, ["forward", "parameters"]), (spikes * 0.3, ["forward", "parameters"]), (history, [])):
+        counted.clear()
+        with use("reference"):
+            exact = (tensor.double() for tensor in (x, weight, delay))
+            truth = everything(*exact, 2.0, pull.double(), 24, "gaussian")
+        assert_close(everything(x, weight, delay, 2.0, pull, 24, "gaussian"), truth, CLOSE[torch.float32])
+        assert counted == expected
 
 
 def test_the_rule_on_a_gpu():

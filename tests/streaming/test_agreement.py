@@ -1,5 +1,7 @@
 """Whole, stream and events say the same; and where one of them errs, it is seen."""
 
+import math
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from temporal.layers import LastStep, Model, SumSoftmax
 from temporal.models import GRU, DelayedLIF, Mel, ModelSpec
 from temporal.neurons import LI, LIF
 from temporal.streaming import Stream, compare_engines
+from temporal.streaming.agreement import _Way
 
 
 def spiking_model(frontend=True):
@@ -34,6 +37,15 @@ def test_three_ways_agree():
     assert agreement.streamed < 1e-9 and agreement.streamed_labels == 0
     assert agreement.event < 0.05 and agreement.event_labels == 0
     assert "3 recordings" in str(agreement) and agreement.to_dict()["recordings"] == 3
+
+
+def test_differences_of_logits_and_of_scores():
+    """Of two classes, a logit that is 0.1 off moves the scores by what its softmax says."""
+    way = _Way()
+    way.run = lambda signal: torch.tensor([1.1, 0.0])
+    way.compare(torch.tensor([1.0, 0.0]), torch.zeros(1))
+    assert way.logit == pytest.approx(0.1) and way.other == 0
+    assert way.score == pytest.approx(1 / (1 + math.exp(-1.1)) - 1 / (1 + math.exp(-1.0)), rel=1e-4)
 
 
 def test_without_a_front_end():

@@ -51,6 +51,8 @@ SYNAPSES = {
     "additive": lambda i, o, d: DelayedLinear(i, o, d, per="additive", bias=True).round_(),
     "group": lambda i, o, d: DelayedLinear(i, o, d, per="group", groups=3).round_(),
     "several": lambda i, o, d: DelayedLinear(i, o, d, synapses=3).round_(),
+    "several-axon": lambda i, o, d: DelayedLinear(i, o, d, per="axon", synapses=4, bias=True).round_(),
+    "several-dendrite": lambda i, o, d: DelayedLinear(i, o, d, per="dendrite", synapses=2).round_(),
     "pruned": lambda i, o, d: DelayedLinear(i, o, d).prune_(0.6).round_(),
     "pruned-axon": lambda i, o, d: DelayedLinear(i, o, d, per="axon").prune_(0.5).round_(),
     "linear": lambda i, o, d: nn.Linear(i, o),

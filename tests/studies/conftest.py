@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import soundfile
 
-from temporal.models import DelayedLIF
+from temporal.models import DelayedLIF, Mel
 from temporal.studies import Study
-from temporal.training import Recipe
+from temporal.training import Data, Optimizer, Recipe
 
 # Recordings "r0" .. "r9" of one class, so many of them right; a run that is told to fail does so as many times.
 CHILD = """
@@ -27,6 +29,29 @@ said = [{"file": f"r{n}", "label": "a", "prediction": "a" if n < int(right) else
 total = {"accuracy": int(right) / 10, "correct": int(right), "total": 10}
 (folder / "result.json").write_text(json.dumps(total | {"predictions": said}))
 """
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory):
+    """Two arms and two seeds of a recipe that learns to tell two tones apart; 0 to 4 of each speaker test."""
+    root = tmp_path_factory.mktemp("tones")
+    for label, pitch in (("low", 300.0), ("high", 2000.0)):
+        for speaker in ("ann", "bob"):
+            for index in range(10):
+                draw = np.random.default_rng([int(pitch), len(speaker), ord(speaker[0]), index])
+                wave = np.sin(2 * np.pi * pitch * np.arange(1600) / 8000) + 0.1 * draw.standard_normal(1600)
+                soundfile.write(root / f"{label}_{speaker}_{index}.wav", 0.3 * wave, 8000)
+    recipe = Recipe(
+        name="tones",
+        data=Data(path=str(root), validation=0.0),
+        frontend=Mel(sample_rate=8000, n_fft=256, win_length=200, hop_length=80, n_mels=20),
+        network=DelayedLIF(hidden=16, layers=1, max_delay=4, dropout=0.0),
+        optimizer=Optimizer(lr=0.02),
+        epochs=12,
+        batch_size=4,
+    )
+    arms = {"none": {"network.delays": "none"}, "learned": {}}
+    return Study(name="tones", recipe=recipe, arms=arms, seeds=(0, 1))
 
 
 @pytest.fixture
@@ -58,12 +83,13 @@ def pretend(monkeypatch):
 
 @pytest.fixture
 def result():
-    """result(folder, right): what a finished run has said, recording by recording."""
+    """result(folder, right, speakers, **more): what a finished run has said, recording by recording."""
 
-    def write(folder, right):
+    def write(folder, right, speakers=None, **more):
         folder.mkdir(parents=True, exist_ok=True)
         said = [{"file": f"r{n}", "label": "a", "prediction": "a" if ok else "b"} for n, ok in enumerate(right)]
+        said = [row | {"speaker": who} for row, who in zip(said, speakers or [""] * len(said), strict=True)]
         total = {"accuracy": sum(right) / len(right), "correct": sum(right), "total": len(right)}
-        (folder / "result.json").write_text(json.dumps(total | {"predictions": said}))
+        (folder / "result.json").write_text(json.dumps(total | {"predictions": said} | more))
 
     return write

@@ -8,39 +8,12 @@ import sys
 import threading
 import time
 
-import numpy as np
 import pytest
-import soundfile
 
-from temporal.models import DelayedLIF, Mel
-from temporal.studies import Study, run_study
-from temporal.training import Data, Optimizer, Recipe, Run
+from temporal.studies import run_study
+from temporal.training import Run
 
 pytestmark = pytest.mark.slow  # a minute each: every run is a process that loads torch
-
-
-@pytest.fixture
-def tones(tmp_path):
-    """Two arms and two seeds of a recipe that learns to tell two tones apart."""
-    root = tmp_path / "tones"
-    root.mkdir()
-    for label, pitch in (("low", 300.0), ("high", 2000.0)):
-        for speaker in ("ann", "bob"):
-            for index in range(10):
-                draw = np.random.default_rng([int(pitch), len(speaker), ord(speaker[0]), index])
-                wave = np.sin(2 * np.pi * pitch * np.arange(1600) / 8000) + 0.1 * draw.standard_normal(1600)
-                soundfile.write(root / f"{label}_{speaker}_{index}.wav", 0.3 * wave, 8000)
-    recipe = Recipe(
-        name="tones",
-        data=Data(path=str(root), validation=0.0),
-        frontend=Mel(sample_rate=8000, n_fft=256, win_length=200, hop_length=80, n_mels=20),
-        network=DelayedLIF(hidden=16, layers=1, max_delay=4, dropout=0.0),
-        optimizer=Optimizer(lr=0.02),
-        epochs=12,
-        batch_size=4,
-    )
-    arms = {"none": {"network.delays": "none"}, "learned": {}}
-    return Study(name="tones", recipe=recipe, arms=arms, seeds=(0, 1))
 
 
 def wait_for(condition, seconds=300.0):

@@ -9,7 +9,10 @@ import threading
 import time
 
 import pytest
+import torch
 
+import temporal
+from temporal.layers import SumSoftmax
 from temporal.studies import run_study
 from temporal.studies._cell import environment_of, last_words
 from temporal.training import Run
@@ -19,7 +22,8 @@ KEYS = ["plain_seed0", "plain_seed1", "learned_seed0", "learned_seed1"]
 
 def test_every_cell_is_run_once_and_kept(study, tmp_path, pretend, monkeypatch):
     monkeypatch.setattr(Run, "is_finished", Run.has_result)
-    monkeypatch.setattr(Run, "model", lambda self: __import__("torch").nn.Linear(3, 2))
+    layers = temporal.Sequential(torch.nn.Linear(3, 2))
+    monkeypatch.setattr(Run, "model", lambda self: temporal.Model(None, layers, SumSoftmax(), labels=["a", "b"]))
     started = pretend(right=lambda key: 9 if key.startswith("learned") else 5)
     said = []
     outcome = run_study(study, tmp_path / "out", jobs=2, threads=3, say=said.append)

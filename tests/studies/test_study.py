@@ -1,10 +1,12 @@
 """What a study is: its cells, its file, and what is wrong with one."""
 
 import dataclasses
+import json
 
 import pytest
 
 from temporal.studies import Study, find_study, studies
+from temporal.training import find_recipe
 
 FILE = """
 name = "widths"
@@ -92,9 +94,30 @@ def test_cells_of_one_name_are_refused(study):
 
 @pytest.mark.parametrize("name", studies())
 def test_named_studies_build(name):
-    """Every arm's network can be built, and has its own delays."""
+    """Every arm's network can be built, and no two arms are the same."""
     found = studies()[name]
-    networks = {arm: cell.recipe.network for cell in found.cells() for arm in [cell.arm]}
-    for network in networks.values():
-        network.build(inputs=6, classes=3)
-    assert len(set(networks.values())) == len(found.arms) and found.about
+    arms = {cell.arm: cell.recipe for cell in found.cells()}
+    for recipe in arms.values():
+        recipe.network.build(inputs=6, classes=3)
+    assert len({json.dumps(recipe.to_dict(), sort_keys=True) for recipe in arms.values()}) == len(found.arms)
+    assert found.about
+
+
+def test_the_study_of_ears_changes_the_ear_alone():
+    """Its arms are the two recipes; network, schedule, optimiser and budget are one, and folds and paths reach both."""
+    study = dataclasses.replace(
+        find_study("cochlea"), folds={"ann": {"data.split": "speaker=ann"}, "all": {}}, seeds=(3,)
+    )
+    study = dataclasses.replace(study, recipe=study.recipe.override({"data.path": "recordings", "epochs": 7}))
+    cells = {(cell.arm, cell.fold): cell.recipe for cell in study.cells()}
+    assert study.reference == "mel" and find_study("cochlea").seeds == (0, 1, 2)
+    for arm in ("mel", "cochlea"):
+        named = find_recipe(f"fsdd-{arm}").override({"data.path": "recordings", "epochs": 7, "seed": 3})
+        assert cells[arm, "all"] == named
+        assert cells[arm, "ann"] == named.override({"data.split": "speaker=ann"})
+    mel, cochlea = cells["mel", "all"], cells["cochlea", "all"]
+    for part in ("network", "delays", "optimizer", "batch_size", "tail", "ema", "readout"):
+        assert getattr(mel, part) == getattr(cochlea, part)
+    assert mel.frontend.features == cochlea.spikes.binning().channels(700) == 140
+    front = mel.frontend.build()  # every band exists, or this warns
+    assert front.hop_length / front.sample_rate == cochlea.spikes.binning().dt

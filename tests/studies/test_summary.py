@@ -64,3 +64,49 @@ def test_the_files(study, tmp_path, result):
     assert rows["learned"]["mean"] == "" and rows["learned"]["n"] == "0"
     table = (tmp_path / "summary.md").read_text()
     assert table.startswith("# two\n") and "failed: learned_seed0: no luck" in table and "66.67 %" in table
+
+
+def test_speakers_heard_and_not_are_told_apart(study, tmp_path, result):
+    """Two seeds of three recordings by ann, who was heard, and two by eve, who was not."""
+    about = {"speakers": ["ann", "ann", "ann", "eve", "eve"], "trained_speakers": ["ann", "bob"]}
+    result(tmp_path / "runs/plain_seed0", [1, 1, 0, 1, 0], **about)
+    result(tmp_path / "runs/plain_seed1", [1, 1, 1, 0, 0], **about)
+    plain = summarize(study, tmp_path).arms[0]
+    assert plain.heard.seen == (5, 6) and plain.heard.unseen == (1, 4) and plain.heard.unknown == (0, 0)
+    assert (plain.errors, plain.recordings) == (4, 10)
+    text = " ".join(str(summarize(study, tmp_path)).split())
+    assert "4 of 10 | 83.33 % (5 of 6) | 25.00 % (1 of 4)" in text and "nobody can say" not in text
+
+
+def test_unknown_speakers_are_said(study, tmp_path, result):
+    result(tmp_path / "runs/plain_seed0", [1, 0])
+    assert "speakers: unknown, so nobody can say" in str(summarize(study, tmp_path))
+
+
+def test_folds_have_rows_of_their_own(study, tmp_path, result):
+    folded = dataclasses.replace(study, folds={"ann": {}, "bob": {}}, seeds=(0,))
+    result(tmp_path / "runs/plain_ann_seed0", [1, 1, 1, 0], split="speaker=ann", epochs=1)
+    result(tmp_path / "runs/plain_bob_seed0", [0, 1], split="speaker=bob", epochs=1)
+    summary = summarize(folded, tmp_path)
+    assert summary.arms[0].folds == {"ann": (3, 4), "bob": (1, 2)}
+    lines = [" ".join(line.split()) for line in str(summary).splitlines()]
+    assert "| fold | plain | learned |" in lines and "| ann | 75.00 % (3 of 4) | |" in lines
+    assert "| mean of the folds | 62.50 % ± 17.68 | |" in lines  # of 0.75 and 0.5
+    assert any(line.startswith("- protocol: 2 folds; 1 epochs, fixed beforehand") for line in lines)
+
+
+def test_arms_on_other_recordings_are_not_compared_one_by_one(study, tmp_path, result):
+    result(tmp_path / "runs/plain_seed0", [1, 0])
+    result(tmp_path / "runs/learned_seed0", [1, 0])
+    other = tmp_path / "runs/learned_seed0/result.json"
+    other.write_text(other.read_text().replace('"file": "r', '"file": "s'))
+    learned = summarize(study, tmp_path).arms[1]
+    assert learned.mcnemar is None and learned.difference == 0
+
+
+def test_what_was_equalised_is_said(study, tmp_path, result, monkeypatch):
+    monkeypatch.setattr("temporal.studies.results._tried", lambda read: None)
+    result(tmp_path / "runs/plain_seed0", [1, 0])
+    equal = dataclasses.replace(study, equal=("plain",), parameters=1000)
+    text = str(summarize(equal, tmp_path))
+    assert "equalised: the arms plain learn 1,000 parameters each" in text and "As it is: learned." in text

@@ -39,10 +39,21 @@ def test_train_evaluate_and_stream_agree(recipe_file, tones, tmp_path, capsys):
     assert "lr = 0.03" in (out / "recipe.toml").read_text()
 
     assert run_command("evaluate", out) == 0
-    assert capsys.readouterr().out == said.out
+    told = capsys.readouterr()
+    assert told.out == said.out
+    words = " ".join(told.err.split())
+    assert "protocol: split “official”; 2 epochs, fixed beforehand; the last epoch's weights" in words
+    assert "speakers: heard in training" in words and "dense, streamed and event-driven, 8 recordings" in words
+    assert run_command("evaluate", out, "--engines", "0") == 0
+    assert "event-driven" not in capsys.readouterr().err
+    assert run_command("evaluate", out, "--engines", "-1") == 1
+    assert "engines=-1; a number of recordings" in capsys.readouterr().err
 
     assert run_command("evaluate", out, "--data", tones, "--json") == 0
-    rows = {row["file"]: row for row in json.loads(capsys.readouterr().out)["predictions"]}
+    told = json.loads(capsys.readouterr().out)
+    assert told["protocol"].startswith(f"protocol: all of {tones}; 2 epochs") and told["engines"]["recordings"] == 8
+    assert told["speakers"]["seen"]["total"] == 60 and "unseen" not in told["speakers"]
+    rows = {row["file"]: row for row in told["predictions"]}
     assert len(rows) == 60
     for name in ("low_ann_0.wav", "mid_bob_3.wav", "high_ann_7.wav"):
         assert run_command("stream", out, "--input", tones / name) == 0
@@ -59,6 +70,7 @@ def test_the_engines_of_a_run_agree(kind, request, capsys):
     assert engines["recordings"] == 4 and "on events" in printed.err
     assert engines["streamed"] < 1e-9 and engines["streamed_labels"] == 0
     assert engines["event"] < 0.2  # float32: a spike on the threshold may flip
+    assert engines["streamed_logits"] < 1e-8 and engines["event"] <= engines["event_logits"]
 
 
 def test_stream_gives_events_with_times(trained, tones, tmp_path, capsys):
@@ -106,7 +118,8 @@ def test_recipes_are_listed(capsys):
     assert run_command("recipes") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [
-        *("digits", "commands", "shd", "ssc", "gsc", "shd-published", "ssc-published")
+        *("digits", "commands", "commands-small", "shd", "ssc", "gsc", "fsdd-cochlea", "fsdd-mel"),
+        *("shd-published", "ssc-published", "gsc-published"),
     ]
     assert run_command("recipes", "--json") == 0
     assert json.loads(capsys.readouterr().out)["digits"]["network"]["kind"] == "delayed-lif"

@@ -47,6 +47,16 @@ def test_a_pruned_run_is_loaded_and_evaluated_with_what_is_left(small, tmp_path)
     assert pruned[2]["train_loss"] != whole[2]["train_loss"]
 
 
+def test_an_average_begins_anew_where_synapses_are_pruned(small, tmp_path):
+    recipe = dataclasses.replace(small, epochs=3, ema=0.9, delays=Delays(prune=0.75, prune_at=0.5))
+    run = train(recipe, tmp_path / "run", device="cpu")
+    stored = torch.load(run.checkpoint_file, weights_only=True)
+    layers = [layer for layer in temporal.load(run.folder).modules() if isinstance(layer, DelayedLinear)]
+    synapses = sum(layer.weight.numel() for layer in layers)
+    assert sum(int(layer.weight.count_nonzero()) for layer in layers) == synapses - round(0.75 * synapses)
+    assert any("alive" in name for name in stored["average"]["model"])
+
+
 @pytest.mark.parametrize("name, penalty", [("depth_penalty", depth_penalty), ("spread_penalty", spread_penalty)])
 def test_a_penalty_in_the_recipe_shapes_the_delays(small, tmp_path, name, penalty):
     """Of a whole training, rounding and all: shallower, or more even, than without."""

@@ -43,6 +43,10 @@ def test_a_plan_changes_nothing(small, tmp_path, monkeypatch):
         ("ssc", {}, (75466, 9981, 20382, 35)),
         ("gsc", {}, (84843, 9981, 11005, 35)),
         ("gsc", {"data.words": 12}, (None, None, None, 12)),
+        ("fsdd-cochlea", {}, (None, None, None, 10)),
+        ("fsdd-mel", {}, (None, None, None, 10)),
+        ("shd-published", {}, (8156, 0, 2264, 20)),
+        ("ssc-published", {}, (75466, 9981, 20382, 35)),
         ("digits", {}, (3000, 400, 600, 20)),
         ("commands", {}, (None, None, None, 10)),
     ],
@@ -54,6 +58,17 @@ def test_without_recordings_they_are_drawn_and_that_is_said(name, changes, count
     assert (planned.steps is None) == (counts[0] is None) == (planned.hours is None)
     assert "drawn recordings" in planned.measured
     assert ("an unknown number" in str(planned)) == (counts[0] is None)
+
+
+@pytest.mark.parametrize("words", [None, 12])
+def test_the_published_recipe_for_sound(words):
+    """Its front end warns of the bands that are empty, whatever is done with it."""
+    recipe = find_recipe("gsc-published").override({"network.hidden": 4, "batch_size": 4, "data.words": words})
+    with pytest.warns(UserWarning, match="53 of n_mels=140 bands are always 0"):
+        planned = plan(recipe, device="cpu")
+    assert (planned.recordings, planned.classes) == ((84843, 35) if words is None else (None, 12))
+    with_two = recipe.override({"network.hidden": 512, "network.synapses": 2, "network.dropout": 0.25})
+    assert with_two.network == find_recipe("ssc-published").override({"network.synapses": 2}).network
 
 
 def test_a_plan_is_refused_where_training_would_be(small, tmp_path):

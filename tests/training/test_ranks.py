@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import temporal
 from temporal.layers._rows import rows_of_batch
 from temporal.training import Augment, Delays, Run, _training, pictures, train
+from temporal.training._average import Average
 from temporal.training._checkpoint import Position, share_checkpoint
 from temporal.training._ranks import Ranks, World, whole_batch, world_of
 
@@ -118,12 +119,19 @@ def varied(small):
 
 
 def test_after_20_steps_two_processes_have_the_weights_of_one(varied, tmp_path, in_double):
-    """With dropout, every augmentation, batch norm over ragged lengths, delays on walls, penalties, pruning, rounding."""
+    """With dropout, every augmentation, batch norm over ragged lengths, delays on walls, penalties, pruning, rounding.
+
+    Compared is the average of the weights, which is what a run keeps, and the weights that trained.
+    """
+    varied = dataclasses.replace(varied, ema=0.8)
     one = train(varied, tmp_path / "one", device="cpu")
     assert one.metrics()[-1]["step"] == 20 and one.metrics()[-1]["rounded"]
     two = together(2, train_one, varied, tmp_path / "two")
     assert [status for status, _ in two] == ["done"] * 2, two
     same_run(tmp_path / "two", tmp_path / "one", 1e-9)
+    ours, theirs = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("two", "one"))
+    assert ours["average"]["updates"] == theirs["average"]["updates"] == 2
+    torch.testing.assert_close(ours["model"], theirs["model"], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow
@@ -212,9 +220,13 @@ def share_a_place(rank):
         schedule.step()
         position.advance(4, 0.5, 3)
         rows = [{"epoch": 1}]
-    rows = share_checkpoint(ranks, model, optimizer, schedule, position, rows)
+    average = Average(model, 0.5)
+    if ranks.first:
+        average.update(model)
+    rows = share_checkpoint(ranks, model, optimizer, schedule, position, rows, average)
     moments = optimizer.state_dict()["state"][0]["exp_avg"]
-    return model.weight.tolist(), moments.tolist(), schedule.last_epoch, vars(position), rows
+    kept = average.model.weight.tolist(), average.updates
+    return model.weight.tolist(), moments.tolist(), kept, schedule.last_epoch, vars(position), rows
 
 
 def test_all_continue_from_where_the_first_stands():

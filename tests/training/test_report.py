@@ -233,7 +233,7 @@ def test_one_class_and_one_speaker():
     result = Result(
         labels=["yes"], keys=["a", "b"], targets=[0, 0], predictions=[0, 0], scores=[1, 1], speakers=["x"] * 2
     )
-    facts = RunFacts(Run("."), "one", Recipe(name="one"), result=result, about={"trained_speakers": ["x"]})
+    facts = RunFacts(Run("."), "one", Recipe(name="one"), result=dataclasses.replace(result, trained_speakers=["x"]))
     part = result_section(facts)
     by_class, by_speaker = part.sections[1:]
     assert by_class.blocks[1].rows == [["yes", "2", "2", "100.0 %", "34.2 to 100.0 %", "–"]]
@@ -249,13 +249,20 @@ def test_speakers_that_were_never_heard_are_told_apart():
         predictions=[0, 1, 0, 0, 1, 1],
         scores=[0.9] * 6,
         speakers=["old", "old", "new", "new", "", ""],
+        trained_speakers=["old"],
     )
-    facts = RunFacts(Run("."), "run", Recipe(name="run"), result=result, about={"trained_speakers": ["old"]})
-    rows = {row[0]: row for row in result_section(facts).sections[2].blocks[1].rows}
+    facts = RunFacts(Run("."), "run", Recipe(name="run"), result=result)
+    part = result_section(facts)
+    rows = {row[0]: row for row in part.sections[2].blocks[1].rows}
+    assert part.blocks[1].text == (
+        "Speakers: heard in training 100.00 % (2 of 2), never heard 50.00 % (1 of 2), unknown 50.00 % (1 of 2)."
+    )
     assert rows["all speakers heard in training"][1:3] == ["2", "2"] and rows["new"][5] == "no"
     assert rows["all speakers never heard"][1:3] == ["1", "2"] and rows["unknown"][5] == "unknown"
-    facts.about = {}
-    rows = {row[0]: row for row in result_section(facts).sections[2].blocks[1].rows}
+    facts.result = dataclasses.replace(result, trained_speakers=None)
+    part = result_section(facts)
+    rows = {row[0]: row for row in part.sections[2].blocks[1].rows}
+    assert "nobody can say" in part.blocks[1].text
     assert set(rows) == {"old", "new", "unknown"} and rows["old"][5] == "unknown"
 
 
@@ -269,7 +276,7 @@ def test_a_network_of_ones_own(small, tmp_path):
     run = train(dataclasses.replace(small, network=Own(), epochs=1), tmp_path / "run", device="cpu")
     assert "The model cannot be read" in read(report(run.folder)).text
     page = read(report(run.folder, network=Own().build(20, 3)))
-    assert "The network has no spiking layer" in page.text and "the operations of GRU 0" in page.text
+    assert "The network has no spiking layer" in page.text and "| GRU 0 | " in page.text
     assert "Delays" not in page.words and "Not event-driven" in page.text
 
 
@@ -286,7 +293,10 @@ def test_what_is_not_there_is_refused(trained, tmp_path):
 def test_the_command(trained, tmp_path, capsys):
     file = tmp_path / "out.html"
     main(["report", str(trained.folder), "--out", str(file), "--recording", "mid_bob_2.wav", "--json"])
-    told = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    words = " ".join(printed.err.split())
+    assert "protocol: split “official”" in words and "dense, streamed and event-driven" in words
     assert told["report"] == str(file) and str(tmp_path / "out_pictures" / "recording_1.png") in told["pictures"]
     assert "recording_2" not in str(told["pictures"]) and file.is_file()
 

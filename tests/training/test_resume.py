@@ -21,8 +21,9 @@ KILLED = -signal.SIGKILL
 
 @pytest.fixture(scope="module")
 def short(small):
-    """Two epochs of three steps each; before the fifth synapses are pruned."""
-    return dataclasses.replace(small, epochs=2, delays=Delays(prune=0.3, depth_penalty=0.1, spread_penalty=0.1))
+    """Two epochs of three steps each, with an average of the weights beside them; before the fifth synapses are pruned."""
+    delays = Delays(prune=0.3, depth_penalty=0.1, spread_penalty=0.1)
+    return dataclasses.replace(small, epochs=2, ema=0.9, delays=delays)
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,7 @@ def test_a_checkpoint_of_another_version(folder, stored):
 def test_a_folder_that_cannot_be_written_to(finished, small, in_child, tmp_path_factory):
     """A run there is shown and evaluated, and not trained in; nobody is root in this."""
     folder = tmp_path_factory.mktemp("public")
-    for place in (folder, *folder.parents[:2]):
+    for place in (folder, *(above for above in folder.parents if ".pytest" in str(above) or "pytest-" in str(above))):
         place.chmod(place.stat().st_mode | 0o055)
     shutil.copytree(finished, folder / "run")
     (folder / "run" / "result.json").rename(folder / "result.json")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import temporal
 from temporal.cli import main
-from temporal.datasets import SHD, EventsError, convert_folder
+from temporal.datasets import SHD, AudioFolder, EventsError, convert_folder
 from temporal.streaming import stream_file
 from temporal.training import (
     Augment,
@@ -115,6 +115,46 @@ def test_evaluate_on_a_file_counts_what_was_trained_on(trained_on_spikes, spikes
     assert "24 of 30 recordings were trained on" in elsewhere.messages
 
 
+@pytest.fixture(scope="module")
+def heard(spiking, tones, tmp_path_factory):
+    """A recipe for a folder of sound that a cochlea hears first, in this process, into a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEMPORAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("temporal.datasets.conversion._processors", lambda: 1)
+        yield spiking.override({"data.kind": "cochlea", "data.path": str(tones)})
+
+
+def test_a_folder_of_sound_is_heard_once_and_trained_on(heard, tones, tmp_path, monkeypatch):
+    """Three tones at different places of the cochlea: a network that learns has nearly all, guessing has 33 %."""
+    run = train(heard, tmp_path / "run", device="cpu")
+    result = run.result()
+    sound = AudioFolder(tones, 8000, "test")
+    assert [row["file"] for row in result["predictions"]] == sound.keys and result["split"] == "official"
+    assert result["accuracy"] >= 0.9
+
+    def again(*_, **__):
+        raise AssertionError("it is in the cache")
+
+    monkeypatch.setattr("temporal.datasets.heard.convert_folder", again)
+    assert evaluate(run).to_dict()["predictions"] == result["predictions"]
+    everything = evaluate(run, tones)
+    assert everything.total == 60 and "24 of 60 recordings were trained on" in everything.messages
+    left_out = open_part(heard.override({"data.split": "speaker=bob"}), "test")
+    assert left_out.keys == AudioFolder(tones, 8000, "test", "speaker=bob").keys
+
+
+def test_what_a_folder_that_is_heard_cannot_have(heard, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere is no folder of recordings"):
+        train(heard.override({"data.path": str(tmp_path / "nowhere")}), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"data\.download is of published files"):
+        train(heard.override({"data.download": True}), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"is for sound; for spikes spikes\.duration"):
+        heard.override({"data.duration": 1.0})
+    with pytest.raises(ValueError, match="--data FOLDER"):
+        train(find_recipe("fsdd-cochlea"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_stream_of_sound_says_what_it_needs(trained_on_spikes, tmp_path, capsys):
     with pytest.raises(ValueError, match="was trained on steps, such as spikes, and has no front end"):
         stream_file(temporal.load(trained_on_spikes.folder), tmp_path / "any.wav")
@@ -131,7 +171,7 @@ def test_a_stream_of_sound_says_what_it_needs(trained_on_spikes, tmp_path, capsy
         ({"spikes": Spikes(), "augment": SpikeAugment()}, "frontend=None is right"),
         ({"augment": SpikeAugment()}, "is for spikes"),
         ({"data": Data(kind="ssc")}, "spikes=Spikes"),
-        ({"frontend": None, "spikes": Spikes(), "augment": SpikeAugment()}, "for spikes shd or ssc is right"),
+        ({"frontend": None, "spikes": Spikes(), "augment": SpikeAugment()}, "for spikes shd, ssc or cochlea is right"),
         ({"data": Data(kind="shdd")}, "did you mean 'shd'"),
         ({"data": Data(validation="speaker=ann")}, "of spikes"),
         ({"augment": Augment(background_share=2.0)}, r"background_share=2\.0"),

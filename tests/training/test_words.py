@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from temporal.models import DelayedLIF, Mel
-from temporal.training import Augment, Data, Progress, Recipe, evaluate, train
+from temporal.training import Augment, Data, Progress, Recipe, evaluate, find_recipe, train
 from temporal.training._augment import SoundAugmentation, augmentation_of
 from temporal.training.data import gather, open_part
 
@@ -99,3 +99,16 @@ def test_real_words(recipe, speech_commands, tmp_path):
     """Speech Commands mini: lists that name far more files than there are, five words that no recording tests."""
     run = train(recipe.override({"data.path": str(speech_commands)}), tmp_path / "run", device="cpu")
     assert run.result()["total"] == 51 and len(run.model().labels) == 30
+
+
+def test_a_duration_makes_all_recordings_alike(recipe, words, tmp_path):
+    """As the published front end needs, which reflects at the ends; without one, unequal lengths would be refused."""
+    long = recipe.override({"data.duration": 0.15, "frontend.pad_mode": "reflect", "data.words": 12})
+    data = open_part(long, "train")
+    assert set(data.durations) == {2400} and gather(data, [0, 5]).wave.shape == (2, 2400)
+    silence = data.targets.index(data.labels.index("_silence_"))
+    assert data[silence].wave.shape == (2400,)
+    run = train(long, tmp_path / "run", device="cpu")
+    assert evaluate(run, words).total == 120 and run.recipe().data.duration == 0.15
+    with pytest.raises(ValueError, match="embedded digits keep their lengths"):
+        open_part(find_recipe("digits").override({"data.duration": 1.0}), "train")

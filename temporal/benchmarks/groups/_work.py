@@ -24,7 +24,7 @@ from temporal.neurons import Recurrent
 
 __all__ = [
     "MARGIN", "TOLERANCE", "Neuron", "Work", "distances", "if_there", "jelly_lif", "largest_error", "outputs_of",
-    "product_floor", "stateless",
+    "product_floor", "relative_norm", "stateless",
 ]  # fmt: skip
 
 Neuron = Callable[[Tensor], tuple[Tensor, ...]]  # currents [T, B, N] -> spikes, and what else is returned
@@ -113,6 +113,16 @@ def largest_error(result: Sequence[Tensor], truth: Sequence[Tensor], outputs: in
         difference = (part.float() - true.float()).abs().max()
         errors.append(difference if place < outputs else difference / true.abs().max())
     return torch.stack(errors).max().item()  # Python's max would lose a NaN
+
+
+def relative_norm(result: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
+    """The largest of the tensors' errors, each as a norm relative to the truth's; NaN if one of them is."""
+    if [part.shape for part in result] != [part.shape for part in truth]:
+        return float("inf")
+    pairs = zip(result, truth, strict=True)
+    return (
+        torch.stack([(part.float() - true.float()).norm() / true.float().norm() for part, true in pairs]).max().item()
+    )
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from typing import Any
 from temporal.analysis import Section, Table, Text, compare_curves
 
 from .._fields import flat
+from ..protocol import share
 from .facts import RunFacts
 from .sections import bytes_of, interval, picture
 
@@ -58,6 +59,14 @@ def _tested(facts: RunFacts) -> str:
     return _ABSENT if facts.result is None else f"{facts.result.total}, {facts.about.get('split', _ABSENT)}"
 
 
+def _heard(group: str) -> Any:
+    def of(facts: RunFacts) -> str:
+        right, total = (0, 0) if facts.result is None else getattr(facts.result.heard, group)
+        return share(right, total) if total else _ABSENT
+
+    return of
+
+
 def _held_out(facts: RunFacts) -> str:
     share = facts.rows[-1].get("validation_accuracy") if facts.rows else None
     return _ABSENT if share is None else f"{100 * share:.1f} %"
@@ -73,6 +82,8 @@ def _measured(form: str, name: str) -> Any:
 _FIGURES: list[tuple[str, Any]] = [
     ("test accuracy", _accuracy),
     ("95 % interval", _interval),
+    ("speakers heard in training", _heard("seen")),
+    ("speakers never heard", _heard("unseen")),
     ("test recordings, split", _tested),
     ("held-out accuracy, last epoch", _held_out),
     ("epochs", lambda facts: f"{len(facts.rows)} of {facts.recipe.epochs}"),

@@ -11,6 +11,7 @@ from temporal.analysis import DelayCounts, count_delays
 
 from ..evaluation import Result
 from ..health import read_health
+from ..protocol import protocol_of
 from ..recipe import Recipe
 from ..run import Run
 from ..sessions import read_sessions
@@ -60,6 +61,15 @@ class RunFacts:
     def parameters(self) -> int | None:
         """How many numbers the model has learned."""
         return None if self.model is None else sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    @property
+    def told(self) -> list[str]:
+        """The figure and what belongs to it, as ``temporal evaluate`` says it; nothing before there is a result."""
+        if self.result is None or not self.result.total:
+            return []
+        split, epochs = self.about.get("split", "unknown"), self.about.get("epochs", self.recipe.epochs)
+        engines = [] if self.measured is None else [str(self.measured.agreement)]
+        return [str(self.result), str(self.result.heard), protocol_of(f"split “{split}”", epochs), *engines]
 
     @property
     def seconds(self) -> float:
@@ -138,6 +148,7 @@ def _result(stored: dict[str, Any], model: Model | None) -> Result:
         scores=[row["score"] for row in rows],
         speakers=[row["speaker"] for row in rows],
         messages=list(stored.get("messages", [])),
+        trained_speakers=stored.get("trained_speakers"),
     )
 
 

@@ -12,20 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from temporal.analysis import Activity, measure_activity, raster, record_spikes
+from temporal.analysis import Activity, raster, record_spikes
 from temporal.layers import Model
 from temporal.models import deploy
 from temporal.streaming import Agreement, compare_engines
 
-from ..data import AnyData, gather, one_by_one, open_part, seconds_per_step, spread
+from ..activity import activity_of, steps_of
+from ..data import AnyData, one_by_one, open_part, seconds_per_step, spread
 from ..evaluation import Result
 from ..recipe import Recipe
 
 __all__ = ["Measured", "measure"]
 
-_MEASURED = 128  # recordings, from all over the part
 _COMPARED = 8
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def measure(
     part, dataset = _open(recipe, model, "test" if result is not None else "held-out")
     deployed = deploy(model).cpu()
     chosen, messages = _chosen(dataset, result, recordings)
-    activity = _activity(deployed, dataset, progress)
+    activity = activity_of(deployed, dataset, progress=progress)
     step = seconds_per_step(model, dataset)
     rasters = [_raster(deployed, dataset, row, title, step) for row, title in chosen]
     agreement = compare_engines(model, one_by_one(dataset, spread(len(dataset), _COMPARED)), steps_per_second=1 / step)
@@ -99,24 +98,6 @@ def _open(recipe: Recipe, model: Model, part: str) -> tuple[str, AnyData]:
     if not len(dataset):
         raise ValueError(f"{dataset.root}: no {part} recordings")
     return part, dataset
-
-
-def _steps(model: Model, dataset: AnyData, rows: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-    """What the network is given, the tail included."""
-    signal, lengths = gather(dataset, rows)[:2]
-    x, steps = model.steps(signal.double(), lengths)
-    x = torch.cat([x, x.new_zeros(model.tail, *x.shape[1:])])
-    return x, None if steps is None else steps + model.tail
-
-
-def _activity(model: Model, dataset: AnyData, progress: Callable[[int, int], None] | None) -> Activity:
-    rows = spread(len(dataset), _MEASURED)
-    parts = []
-    for start in range(0, len(rows), _BATCH):
-        parts.append(measure_activity(model.network, *_steps(model, dataset, rows[start : start + _BATCH])))
-        if progress is not None:
-            progress(min(start + _BATCH, len(rows)), len(rows))
-    return sum(parts[1:], start=parts[0])
 
 
 def _chosen(dataset: AnyData, result: Result | None, wanted: Sequence[str]) -> tuple[list[tuple[int, str]], list[str]]:
@@ -172,7 +153,7 @@ def _row_of(dataset: AnyData, name: str) -> int:
 
 
 def _raster(model: Model, dataset: AnyData, row: int, title: str, step: float) -> tuple[str, Any]:
-    x, _ = _steps(model, dataset, [row])
+    x, _ = steps_of(model, dataset, [row])
     output, _ = model.network(x)
     frequencies = _frequencies(model, x.shape[2])
     figure = raster(

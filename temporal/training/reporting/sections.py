@@ -63,19 +63,18 @@ def result_section(facts: RunFacts) -> Section | None:
     result = facts.result
     if result is None or not result.total:
         return None
-    by, epochs = facts.about.get("split", "unknown"), facts.about.get("epochs", facts.recipe.epochs)
-    protocol = (
+    right = (
         f"{result.correct} of {result.total} test recordings are right, {100 * result.accuracy:.2f} %; 95 % confidence "
-        f"interval {interval(result.correct, result.total)} (Wilson). The split is “{by}”. The number of epochs, "
-        f"{epochs}, was fixed beforehand, the last epoch's weights are the result, and the test part was looked at once. "
-        "Delays are whole steps, as deployed."
+        f"interval {interval(result.correct, result.total)} (Wilson). The test part was looked at once."
     )
+    told = [right, *(f"{line[0].upper()}{line[1:]}." for line in facts.told[1:3])]
     matrix = confusion_matrix(result.confusion, result.labels)
     shown = picture("confusion_matrix", matrix, f"Confusion matrix of {len(result.labels)} classes")
     inner = [Section("What was taken for what", [shown]), _by_class(result)]
     if any(result.speakers):
-        inner.append(_by_speaker(result, facts.about.get("trained_speakers")))
-    return Section("Result", [Text(protocol), *(Text(text, "note") for text in result.messages)], inner)
+        inner.append(_by_speaker(result))
+    notes = [Text(text, "note") for text in result.messages]
+    return Section("Result", [*map(Text, told), *notes], inner)
 
 
 def _by_class(result: Result) -> Section:
@@ -94,7 +93,8 @@ def _by_class(result: Result) -> Section:
     return Section("By class", [drawn, Table(header, rows)])
 
 
-def _by_speaker(result: Result, trained: list[str] | None) -> Section:
+def _by_speaker(result: Result) -> Section:
+    trained = result.trained_speakers
     counts: dict[str, list[int]] = {}
     for who, true, said in zip(result.speakers, result.targets, result.predictions, strict=True):
         entry = counts.setdefault(who or "unknown", [0, 0])
@@ -247,15 +247,16 @@ def deployment_section(facts: RunFacts) -> Section | None:
         return None
     found = facts.measured.agreement
     rows, faults = [], []
-    for way, difference, other, why in (
-        ("streamed, in chunks", found.streamed, found.streamed_labels, found.no_stream),
-        ("event-driven, in float32", found.event, found.event_labels, found.no_events),
+    for way, differences, other, why in (
+        ("streamed, in chunks", (found.streamed_logits, found.streamed), found.streamed_labels, found.no_stream),
+        ("event-driven, in float32", (found.event_logits, found.event), found.event_labels, found.no_events),
     ):
-        if difference is None or other is None:
+        if other is None:
             faults.append(Text(f"Not {way}: {why}", "note"))
         else:
-            rows.append([way, f"{found.recordings}", f"{found.recordings - other}", f"{difference:.2g}"])
-    header = ["way to run it", "recordings", "same decision", "largest difference of scores, 0..1"]
+            rows.append([way, f"{found.recordings}", f"{found.recordings - other}", *(f"{x:.2g}" for x in differences)])
+    largest = ("largest difference of logits", "of scores, 0..1")
+    header = ["way to run it", "recordings", "same decision", *largest]
     table = (
         [Table(header, rows, "Against the whole recording at once, in float64, as it was evaluated")] if rows else []
     )

@@ -72,6 +72,8 @@ def report(
     _check_target(file)
     for facts in read:
         _measure(facts, data, recordings, progress)
+        for line in facts.told:
+            progress.say(line if len(read) == 1 else f"{facts.name}: {line}")
     _write(page_of(read), file)
     return file
 
