@@ -18,6 +18,8 @@ from temporal.streaming._stages import stages_of
 
 LAYERS = {per: lambda per=per: DelayedLinear(6, 5, 8, per=per) for per in PER}
 LAYERS["several"] = lambda: DelayedLinear(6, 5, 8, synapses=3)
+LAYERS["several-axon"] = lambda: DelayedLinear(6, 5, 8, per="axon", synapses=2)
+LAYERS["several-dendrite"] = lambda: DelayedLinear(6, 5, 8, per="dendrite", synapses=2)
 every_kind = pytest.mark.parametrize("kind", LAYERS)
 
 

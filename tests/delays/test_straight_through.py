@@ -11,6 +11,7 @@ from temporal.kernels.delayed import PER, cpu, nearest, operator
 
 LAYERS = {per: lambda d, per=per: DelayedLinear(3, 4, d, per=per, kernel="rounded") for per in PER}
 LAYERS["several"] = lambda d: DelayedLinear(3, 4, d, kernel="rounded", synapses=2)
+LAYERS["several-axon"] = lambda d: DelayedLinear(3, 4, d, per="axon", kernel="rounded", synapses=2)
 
 
 def brought(layer, x, pull):
