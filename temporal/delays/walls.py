@@ -19,8 +19,8 @@ def stop_at_walls(optimizer: torch.optim.Optimizer, network: nn.Module) -> Remov
     m <- 0   where the delay is on a wall, or beyond it, and -m leads outwards; after each step of the optimiser
 
     A delay that comes to a wall brings momentum with it. The layer keeps it in range and passes no gradient outwards, so the
-    momentum would fade by itself, in some ten steps, in which the delay does not leave the wall whatever its gradient
-    says. Without it, it leaves with the first gradient that leads inside.
+    momentum would fade by itself, in ten or twenty steps, in which the delay does not leave the wall whatever its
+    gradient says. Without it, it leaves with the first gradient that leads inside.
 
     Args:
         optimizer: of torch: what it keeps under "exp_avg" (Adam and its kin) or "momentum_buffer" (SGD) is meant.

@@ -11,6 +11,7 @@ from temporal.kernels.delayed import PER, cpu, nearest, operator
 
 LAYERS = {per: lambda d, per=per: DelayedLinear(3, 4, d, per=per, kernel="rounded") for per in PER}
 LAYERS["several"] = lambda d: DelayedLinear(3, 4, d, kernel="rounded", synapses=2)
+LAYERS["several-axon"] = lambda d: DelayedLinear(3, 4, d, per="axon", kernel="rounded", synapses=2)
 
 
 def brought(layer, x, pull):
@@ -46,8 +47,8 @@ def by_moving(layer, x, pull):
 def test_the_gradient_is_the_difference_of_the_neighbouring_steps(kind, max_delay, dtype, backend):
     torch.manual_seed(max_delay)
     layer = LAYERS[kind](max_delay).to(dtype)
-    with torch.no_grad():  # some at each end, on the wall and a little off it
-        layer.delay.view(-1)[:2] = torch.tensor([0.0, 0.3])
+    with torch.no_grad():  # some at each end, on the wall and a little off it; one halfway
+        layer.delay.view(-1)[:2] = torch.tensor([0.0, 2.5 if max_delay == 7 else 0.3])
         for part, largest in layer._ranges():
             part.view(-1)[-1] = largest
     x, pull = torch.randn(15, 5, 3, dtype=dtype), torch.randn(15, 5, 4, dtype=dtype)

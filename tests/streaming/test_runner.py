@@ -54,7 +54,7 @@ SYNAPSES = {
     "several-axon": lambda i, o, d: DelayedLinear(i, o, d, per="axon", synapses=4, bias=True).round_(),
     "several-dendrite": lambda i, o, d: DelayedLinear(i, o, d, per="dendrite", synapses=2).round_(),
     "pruned": lambda i, o, d: DelayedLinear(i, o, d).prune_(0.6).round_(),
-    "pruned-axon": lambda i, o, d: DelayedLinear(i, o, d, per="axon").prune_(0.9).round_(),
+    "pruned-axon": lambda i, o, d: DelayedLinear(i, o, d, per="axon").prune_(0.5).round_(),
     "linear": lambda i, o, d: nn.Linear(i, o),
 }
 
