@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from temporal.models.specs import known
-from temporal.training import find_recipe
+from temporal.training import Recipe, find_recipe
 
 from .study import Study
 
@@ -24,10 +24,29 @@ def studies() -> dict[str, Study]:
             parameters="synaptic",
             arms={
                 "none": {"network.delays": "none"},
-                "random": {"network.delays": "random"},
-                "axonal": {"network.delays": "learned", "network.per": "axon"},
-                "synaptic": {"network.delays": "learned", "network.per": "synapse"},
+                "random": _one_each("random", "synapse"),
+                "axonal": _one_each("learned", "axon"),
+                "synaptic": _one_each("learned", "synapse"),
                 "gru": {"network": {"kind": "gru"}, "readout": "mean-over-time"},
+            },
+        ),
+        "ingredients": Study(
+            name="ingredients",
+            about="what each part of a recipe for words buys: one left out, or one more, at a time",
+            recipe=find_recipe("commands-small"),
+            control="recipe",
+            seeds=(0,),
+            arms={
+                "recipe": {},
+                "synaptic": _one_each("learned", "synapse"),
+                "no-masks": {"augment": {"band_mask": 0, "time_mask": 0}},
+                "no-speed-no-pitch": {"augment": {"speed": 0.0, "pitch": 0.0}},
+                "no-average": {"ema": 0.0},
+                "sigma-stops": {"delays": {"sigma_end": 0.5, "until": 0.25, "round_at": 1.0}},
+                "finer-steps": _finer(find_recipe("commands-small"), 2),
+                "adaptive": {"network": {"neuron": "adlif"}},
+                "many-tau": {"network": {"tau_max": 16.0}},
+                "recurrent": {"network": {"recurrent": "axon", "recurrent_min_delay": 10}},
             },
         ),
         "cochlea": Study(
@@ -37,6 +56,26 @@ def studies() -> dict[str, Study]:
             control="mel",
             arms={"mel": {}, "cochlea": _ear_of("fsdd-cochlea")},
         ),
+    }
+
+
+def _one_each(delays: str, per: str) -> dict[str, Any]:
+    """One synapse a pair of neurons, whatever the recipe has: the kinds of delays that are compared everywhere."""
+    return {"network.delays": delays, "network.per": per, "network.synapses": 1}
+
+
+def _finer(recipe: Recipe, times: int) -> dict[str, Any]:
+    """So many steps where there was one; what is counted in steps stays as long in seconds."""
+    net, ear = recipe.network, recipe.frontend
+    return {
+        "frontend": {"hop_length": ear.hop_length // times},
+        "network": {
+            "max_delay": net.max_delay * times,
+            "tau": net.tau * times,
+            "readout_tau": net.readout_tau * times,
+        },
+        "tail": recipe.tail * times,
+        "augment": {"time_mask": recipe.augment.time_mask * times},
     }
 
 
