@@ -161,7 +161,7 @@ def _write(results: Path, result: CellResult) -> None:
         write_json(recordings, names | {"targets": _WORD.join(map(str, result.targets))})
     stored = {name: value for name, value in vars(result).items() if name not in names}
     stored["predictions"] = _WORD.join(map(str, result.predictions))
-    about = {
+    about: dict[str, Any] = {
         "format": _FORMAT,
         "accuracy": result.correct / result.total,
         "correct": result.correct,

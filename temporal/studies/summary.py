@@ -289,8 +289,12 @@ def _remarks(study: Study, arms: Sequence[Arm], results: Sequence[CellResult]) -
     epochs = sorted({result.epochs for result in results})
     splits = sorted({f"split “{result.split}”" for result in results})
     which = splits[0] if len(splits) == 1 else f"{len(study.folds)} folds" if study.folds else ", ".join(splits)
+    averages = {result.recipe.get("ema", 0.0) > 0 for result in results}
+    averaged = averages.pop() if len(averages) == 1 else None
     remarks = [
-        f"{protocol_of(which, epochs[0])}." if len(epochs) == 1 else f"protocol: {which}; epochs differ: {epochs}."
+        f"{protocol_of(which, epochs[0], averaged=averaged)}."
+        if len(epochs) == 1
+        else f"protocol: {which}; epochs differ: {epochs}."
     ]
     if study.equal and isinstance(study.parameters, int):
         counts = [arm.parameters for arm in arms if arm.name in study.equal and arm.parameters is not None]

@@ -143,7 +143,7 @@ def evaluate(
     if type(engines) is not int or engines < 0:
         raise ValueError(f"evaluate: engines={engines!r}; a number of recordings, 0 or more, is right")
     run = run if isinstance(run, Run) else Run.open(run)
-    model = run.model(network)
+    recipe, model = run.recipe(), run.model(network)
     dataset = _asked(run, model, data, split, on_error)
     result = predict(model, dataset, progress=progress)
     which = f"all of {data}" if data is not None and split is None else f"split “{dataset.by}”"
@@ -152,7 +152,7 @@ def evaluate(
         result,
         messages=[*result.messages, *_trained_on(run, dataset)],
         trained_speakers=(run.result() or {}).get("trained_speakers") if run.has_result() else None,
-        protocol=protocol_of(which, run.recipe().epochs, _epochs_done(run)),
+        protocol=protocol_of(which, recipe.epochs, _epochs_done(run), averaged=recipe.ema > 0),
         engines=_agreement(model, dataset, engines) if engines else None,
     )
 

@@ -6,7 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Heard", "heard", "protocol_of"]
+__all__ = ["Heard", "heard", "protocol_of", "share"]
+
+_WEIGHTS = {
+    False: "the last epoch's weights",
+    True: "the average of the weights as the last epoch left it",
+    None: "the last epoch's weights, or their average where the recipe has one",
+}
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,14 @@ def heard(speakers: Sequence[str], right: Iterable[bool], trained: Sequence[str]
     return Heard(**{name: (good, total) for name, (good, total) in counts.items()})
 
 
-def protocol_of(split: str, epochs: int, done: int | None = None) -> str:
+def protocol_of(split: str, epochs: int, done: int | None = None, *, averaged: bool | None = False) -> str:
     """How a figure of a run came about, in one line.
 
     Args:
         split: which recordings were tested on, in words.
         epochs: of the recipe.
         done: how many of them are finished; ``None``: all.
+        averaged: whether the weights are the moving average of the recipe's ``ema``; ``None``: of several runs, some are.
 
     Example:
         >>> from temporal.training.protocol import protocol_of
@@ -77,7 +84,7 @@ def protocol_of(split: str, epochs: int, done: int | None = None) -> str:
         protocol: split “lists”; after 12 of 30 epochs, so this is no result yet; whole-step delays, folded normalisation
     """
     ended = (
-        f"{epochs} epochs, fixed beforehand; the last epoch's weights; held-out recordings chose nothing"
+        f"{epochs} epochs, fixed beforehand; {_WEIGHTS[averaged]}; held-out recordings chose nothing"
         if done is None or done >= epochs
         else f"after {done} of {epochs} epochs, so this is no result yet"
     )

@@ -110,3 +110,13 @@ def test_what_was_equalised_is_said(study, tmp_path, result, monkeypatch):
     equal = dataclasses.replace(study, equal=("plain",), parameters=1000)
     text = str(summarize(equal, tmp_path))
     assert "equalised: the arms plain learn 1,000 parameters each" in text and "As it is: learned." in text
+
+
+def test_whether_the_weights_are_an_average_is_said(study, tmp_path, result):
+    for arm in ("plain", "learned"):
+        result(tmp_path / f"runs/{arm}_seed0", [1, 0], epochs=1)
+    averaged = dataclasses.replace(study, recipe=study.recipe.override({"ema": 0.9}))
+    some = dataclasses.replace(study, arms={"plain": {"ema": 0.9}, "learned": {}})
+    assert "; the last epoch's weights; " in str(summarize(study, tmp_path))
+    assert "the average of the weights as the last epoch left it" in str(summarize(averaged, tmp_path))
+    assert "or their average where the recipe has one" in str(summarize(some, tmp_path))

@@ -95,6 +95,11 @@ def averaged(small, tmp_path_factory):
     return train(dataclasses.replace(small, ema=0.9), tmp_path_factory.mktemp("averages") / "whole", device="cpu")
 
 
+def test_the_protocol_says_so(averaged, trained):
+    assert "the average of the weights as the last epoch left it" in evaluate(averaged).protocol
+    assert "; the last epoch's weights; " in evaluate(trained).protocol
+
+
 def stored(run):
     return torch.load(run.checkpoint_file, weights_only=True)
 

@@ -69,7 +69,8 @@ class RunFacts:
             return []
         split, epochs = self.about.get("split", "unknown"), self.about.get("epochs", self.recipe.epochs)
         engines = [] if self.measured is None else [str(self.measured.agreement)]
-        return [str(self.result), str(self.result.heard), protocol_of(f"split “{split}”", epochs), *engines]
+        protocol = protocol_of(f"split “{split}”", epochs, averaged=self.recipe.ema > 0)
+        return [str(self.result), str(self.result.heard), protocol, *engines]
 
     @property
     def seconds(self) -> float:
