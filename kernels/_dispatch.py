@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-__all__ = ["Backends", "use"]
+__all__ = ["Backends", "use", "wanted"]
 
 _KNOWN = ("auto", "reference", "cpu", "cuda")
 _VARIABLE = "TEMPORAL_KERNELS"
@@ -63,8 +63,8 @@ class Backends:
         Raises:
             NotImplementedError: the chosen backend cannot do it; the message names those that can.
         """
-        wanted = _chosen[-1] if _chosen else _checked(os.environ.get(_VARIABLE) or "auto", _VARIABLE)
-        name = self._fastest(request) if wanted == "auto" else self._obey(wanted, request)
+        backend = wanted()
+        name = self._fastest(request) if backend == "auto" else self._obey(backend, request)
         if name not in self._loaded:
             self._loaded[name] = import_module(f"{self.package}.{name}")
         return self._loaded[name]
@@ -81,6 +81,11 @@ class Backends:
             able = [name for name, refuses in self.refusals.items() if refuses(*request) is None]
             raise NotImplementedError(f"{self.operator}: backend {wanted!r} {reason}; use: {', '.join(able)}")
         return wanted
+
+
+def wanted() -> str:
+    """The backend that the user has chosen, or "auto"."""
+    return _chosen[-1] if _chosen else _checked(os.environ.get(_VARIABLE) or "auto", _VARIABLE)
 
 
 def _checked(backend: str, source: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["empty", "empty_cache", "flat", "workspace"]
+__all__ = ["borrow", "empty", "empty_cache", "flat", "give_back", "workspace"]
 
 _WORTH = 1 << 20  # bytes; below, the allocator keeps its pages itself
 _SLACK = 1.25  # how much larger than needed a piece may be
@@ -74,14 +74,7 @@ class workspace:
         self._sizes = sizes
 
     def __enter__(self) -> list[np.ndarray]:
-        total = sum(self._sizes)
-        try:
-            array = _work.pop()  # the warmest
-        except IndexError:
-            array = np.empty(0, np.float32)
-        if array.size < total:
-            array = np.empty(total, np.float32)
-        self._array = array
+        self._array = array = borrow(sum(self._sizes))
         parts, first = [], 0
         for size in self._sizes:
             parts.append(array[first : first + size])
@@ -89,7 +82,21 @@ class workspace:
         return parts
 
     def __exit__(self, *exception: object) -> None:
-        _work.append(self._array)
+        give_back(self._array)
+
+
+def borrow(size: int) -> np.ndarray:
+    """An array of at least so many float32 to work in, whatever was there; for ``give_back``, or lost."""
+    try:
+        array = _work.pop()  # the warmest
+    except IndexError:
+        return np.empty(size, np.float32)
+    return array if array.size >= size else np.empty(size, np.float32)
+
+
+def give_back(array: np.ndarray) -> None:
+    """What was borrowed may be borrowed again."""
+    _work.append(array)
 
 
 def _taken(size: int) -> np.ndarray:

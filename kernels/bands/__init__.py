@@ -10,7 +10,7 @@ from .._dispatch import Backends
 from . import reference
 from ._plan import plan
 
-__all__ = ["bands", "magnitude", "spans", "spectrogram"]
+__all__ = ["bands", "magnitude", "spans", "spectrogram", "step_of"]
 
 
 def spans(bank: Tensor) -> Tensor:
@@ -114,6 +114,41 @@ def spectrogram(
         return _run("bands", spectra, (bank,), spectra, bank, spans, power, log)
     given = (wave, window, bank, spans, hop_length, left, right, power, log)
     return _run("spectrogram", wave, (window, bank), *given)
+
+
+def step_of(
+    window: Tensor, bank: Tensor | None, hop_length: int, *, spans: Tensor | None, power: float, log: float | None
+) -> Any:
+    """A function for a stream's next frames, which saves most of the way to `spectrogram`; None where there is none.
+
+    frames, kept, start = step(kept, chunk, start)
+
+    with the frames that begin at start, start + hop_length, ... of the samples kept and the chunk behind them; the samples
+    that later frames need, and where in them the next frame begins. It returns None where the ordinary way must be taken:
+    it gives no gradient, is for one signal and few frames (see `_step.py`), and computes in float32 on the CPU. The numbers
+    are those of `spectrogram` to the last bit. Writing into the constants is seen.
+
+    Args:
+        window, bank, hop_length, spans, power, log: as for `spectrogram`.
+    Shape:
+        kept: [..., k] and chunk: [..., n] samples, leading dimensions all 1.  start: an int >= 0.
+        Returns ([..., bands or bins, frames], [..., k], start).
+
+    >>> import torch
+    >>> step = step_of(torch.ones(4), None, 2, spans=None, power=2.0, log=None)
+    >>> step(torch.ones(2), torch.ones(3), 0)
+    (tensor([[16.],
+            [ 0.],
+            [ 0.]]), tensor([1., 1., 1.]), 0)
+    """
+    constants = [constant for constant in (window, bank, spans) if constant is not None]
+    if any(constant.requires_grad or not constant.is_contiguous() for constant in constants):
+        return None
+    if _spectrogram_cpu_refuses(window, window, bank, spans, hop_length, 0, 0, power, log) is not None:
+        return None
+    from ._step import Step
+
+    return Step(window, bank, spans, hop_length, power, log)
 
 
 def _run(name: str, x: Tensor, constants: tuple[Tensor | None, ...], *given: Any) -> Tensor:

@@ -14,10 +14,11 @@ import numba
 import numpy as np
 from numba.extending import register_jitable
 
-from .._float32 import log
+from .._float32 import floats_at, log
+from ._lone import lone_powers, lone_sums
 from ._vectors import LANES, add_weighted, butterfly, join, powers, split, transpose, weighted_sum
 
-__all__ = ["make_backward", "make_forward", "make_from_spectra", "make_from_spectra_backward"]
+__all__ = ["make_backward", "make_forward", "make_from_spectra", "make_from_spectra_backward", "make_step"]
 
 _options: Any = {"nogil": True, "cache": True, "error_model": "numpy"}
 _PAIR = 2 * LANES  # floats of a complex row
@@ -144,6 +145,27 @@ def _to_powers(sums, slopes, count, bank, spans, bins, offset, logged, grads):
         add_weighted(grads, first * LANES, bank, m * bins + first, stop - first, slopes, m * LANES)
 
 
+@register_jitable
+def _block(
+    wave, origin, samples, start, hop, n, window, radices, twiddles, table, bank, spans, bands, power, offset, logged,
+    frames, out, at, work,
+):  # fmt: skip
+    """``n`` frames at ``start``, start + hop, ... into columns at .. at + n of out's rows; see ``_cut``."""
+    n_fft, bins = window.size, window.size // 2 + 1
+    size = bins * _PAIR
+    edge = (-work.ctypes.data & 63) // 4
+    a, b, sums = work[edge : edge + size], work[edge + size : edge + 2 * size], work[edge + 2 * size :]
+    _cut(wave, origin, samples, start, hop, n, window, n_fft, a, b)
+    z, rows = _fft(a, b, n_fft // 2, radices, twiddles)
+    _split_powers(z, n_fft // 2, table, power, rows)
+    if bank.size:
+        _sum(rows, bank, spans, bins, sums)
+        rows = sums
+    if logged:
+        _logarithm(rows, bands * LANES, offset)
+    _give(rows, bands, out, at, frames, n)
+
+
 def make_forward(version):
     """``spectrogram``; the version stands in the cache's key, since numba looks at this file only."""
 
@@ -154,25 +176,55 @@ def make_forward(version):
     ):  # fmt: skip
         """Blocks first .. stop of all signals, each of ceil(frames / LANES); without a bank, the bands are the bins."""
         _ = version
-        n_fft, bins = window.size, window.size // 2 + 1
-        size = bins * _PAIR
-        edge = (-work.ctypes.data & 63) // 4
-        a, b, sums = work[edge : edge + size], work[edge + size : edge + 2 * size], work[edge + 2 * size :]
         blocks = (frames + LANES - 1) // LANES
         for block in range(first, stop):
             item, t = block // blocks, block % blocks * LANES
-            n = min(LANES, frames - t)
-            _cut(wave, item * samples, samples, t * hop - left, hop, n, window, n_fft, a, b)
-            z, rows = _fft(a, b, n_fft // 2, radices, twiddles)
-            _split_powers(z, n_fft // 2, table, power, rows)
-            if bank.size:
-                _sum(rows, bank, spans, bins, sums)
-                rows = sums
-            if logged:
-                _logarithm(rows, bands * LANES, offset)
-            _give(rows, bands, out, item * bands * frames + t, frames, n)
+            _block(
+                wave, item * samples, samples, t * hop - left, hop, min(LANES, frames - t), window, radices, twiddles, table,
+                bank, spans, bands, power, offset, logged, frames, out, item * bands * frames + t, work,
+            )  # fmt: skip
 
     return forward
+
+
+def make_step(version):
+    """``spectrogram`` of at most LANES frames of a signal in two pieces."""
+
+    @numba.njit(**_options)
+    def step(
+        kept, count, chunk, more, start, hop, window, radices, twiddles, table, bank, spans, bands, power, offset, logged,
+        out, rest, work,
+    ):  # fmt: skip
+        """The frames from ``start`` on of ``count`` samples kept and ``more`` of a chunk, both given by their addresses.
+
+        The last of them go into ``rest``.
+        """
+        _ = version
+        samples, frames = count + more, out.shape[1]
+        joined, end = work[:samples], samples - rest.size
+        old, new = numba.carray(floats_at(kept), count), numba.carray(floats_at(chunk), more)
+        for j in range(count):
+            joined[j] = old[j]
+        for j in range(more):
+            joined[count + j] = new[j]
+        for j in range(rest.size):
+            rest[j] = joined[end + j]
+        columns, scratch = out.reshape(-1), work[samples:]
+        if frames == 1 and window.size & (window.size - 1) == 0:
+            bins = window.size // 2 + 1
+            powers = scratch[:bins] if bank.size else columns
+            lone_powers(joined[start:], window, radices.size, twiddles, table, power, scratch[bins:], powers)
+            if bank.size:
+                lone_sums(powers, bank, spans, columns)
+        elif frames:
+            _block(
+                joined, 0, samples, start, hop, frames, window, radices, twiddles, table, bank, spans, bands, power, offset,
+                False, frames, columns, 0, scratch,
+            )  # fmt: skip
+        if logged:
+            _logarithm(columns, columns.size, offset)
+
+    return step
 
 
 def make_backward(version):

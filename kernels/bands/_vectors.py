@@ -40,6 +40,15 @@ class _Row:
             other = _Row(self.builder, ir.Constant(_VECTOR, [float(other)] * LANES))
         return _Row(self.builder, self.builder.fmul(self.value, other.value, flags=_FUSED))
 
+    def __neg__(self) -> "_Row":
+        return _Row(self.builder, self.builder.fneg(self.value))
+
+    def times_plus(self, factor: "_Row", term: "_Row") -> "_Row":
+        """self * factor + term. Which product is fused is not left to the compiler, so that ``_lone.py`` can follow."""
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        fused = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+        return _Row(self.builder, self.builder.call(fused, [self.value, factor.value, term.value]))
+
     def root(self) -> "_Row":
         """The square root."""
         kind = ir.FunctionType(_VECTOR, [_VECTOR])
@@ -73,7 +82,8 @@ class _Complex(NamedTuple):
         return _Complex(self.re * factor, self.im * factor)
 
     def times(self, other: "_Complex") -> "_Complex":
-        return _Complex(self.re * other.re - self.im * other.im, self.re * other.im + self.im * other.re)
+        real = self.re.times_plus(other.re, -(self.im * other.im))
+        return _Complex(real, self.re.times_plus(other.im, self.im * other.re))
 
     def conjugate_times(self, other: "_Complex") -> "_Complex":
         """conj(self) times other."""
@@ -270,8 +280,8 @@ def weighted_sum(typing_context, source, at, weights, first, count, target, to):
 
         def add(k: Any, total: Any) -> None:
             row = inputs.row(builder.add(at, builder.mul(k, ir.Constant(k.type, LANES))))
-            term = row * factors.everywhere(builder.add(first, k))
-            builder.store((_Row(builder, builder.load(total)) + term).value, total)
+            factor = factors.everywhere(builder.add(first, k))
+            builder.store(row.times_plus(factor, _Row(builder, builder.load(total))).value, total)
 
         rounds = builder.sdiv(count, ir.Constant(count.type, _SUMS))
         done = builder.mul(rounds, ir.Constant(count.type, _SUMS))
@@ -313,7 +323,7 @@ def _places(context: Any, builder: Any, kinds: Any, source: Any, target: Any, ta
 
 
 def _power(value: _Complex, exponent: int) -> _Row:
-    square = value.re * value.re + value.im * value.im
+    square = value.re.times_plus(value.re, value.im * value.im)
     return square if exponent == 2 else square.root()
 
 

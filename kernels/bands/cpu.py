@@ -23,7 +23,7 @@ from . import _loops
 from ._plan import plan
 from ._vectors import LANES
 
-__all__ = ["bands", "bands_backward", "spectrogram", "spectrogram_backward"]
+__all__ = ["Shared", "bands", "bands_backward", "kernel", "shared_of", "spectrogram", "spectrogram_backward"]
 
 _GRAIN = 1 << 15  # samples of frames that pay for waking a thread (about 10 microseconds)
 _SMALL = 1 << 12  # elements
@@ -36,12 +36,11 @@ def spectrogram(
 ) -> Tensor:  # fmt: skip
     """``reference.spectrogram``."""
     items, samples, frames = _shape(wave, window, hop_length, left, right)
-    shared = _shared(window, bank, spans, power, log)
+    shared = shared_of(window, bank, spans, power, log)
     out, elements = _result((*wave.shape[:-1], shared.rows, frames))
     if elements.size:
         arguments = (flat(wave), samples, hop_length, left, *shared.of_wave, frames, elements)
-        size = 64 * shared.bins + LANES * shared.rows + LANES
-        _run(_kernel("forward"), arguments, size, items * -(-frames // LANES), shared.grain)
+        _run(kernel("forward"), arguments, shared.work, items * -(-frames // LANES), shared.grain)
     return out
 
 
@@ -50,7 +49,7 @@ def spectrogram_backward(
     right: int, power: float, log: float | None,
 ) -> Tensor:  # fmt: skip
     """The gradient for the wave."""
-    shared = _shared(window, bank, spans, power, log)
+    shared = shared_of(window, bank, spans, power, log)
     items, samples, frames = _shape(wave, window, hop_length, left, right)
     out = empty(wave.shape, torch.float32)
     if not frames or not shared.rows:
@@ -59,7 +58,7 @@ def spectrogram_backward(
         arguments = (flat(grad), flat(wave), samples, hop_length, left, *shared.of_wave, frames, flat(out))
         size = 96 * shared.bins + 2 * LANES * shared.rows + LANES
         grain = -(-shared.grain * LANES // frames)
-        _run(_kernel("backward"), arguments, size, items, grain)
+        _run(kernel("backward"), arguments, size, items, grain)
     return out
 
 
@@ -78,7 +77,7 @@ def bands(spectra: Tensor, bank: Tensor | None, spans: Tensor | None, power: flo
         )
         blocks = out.numel() // (rows * frames) * -(-frames // LANES)
         size = 64 * bins + LANES * rows + LANES
-        _run(_kernel("from_spectra"), arguments, size, blocks, max(1, _GRAIN // (LANES * bins)))
+        _run(kernel("from_spectra"), arguments, size, blocks, max(1, _GRAIN // (LANES * bins)))
     return out
 
 
@@ -97,24 +96,25 @@ def bands_backward(
         )  # fmt: skip
         blocks = spectra.numel() // (bins * frames) * -(-frames // LANES)
         size = 80 * bins + 2 * LANES * rows + LANES
-        _run(_kernel("from_spectra_backward"), arguments, size, blocks, max(1, _GRAIN // (LANES * bins)))
+        _run(kernel("from_spectra_backward"), arguments, size, blocks, max(1, _GRAIN // (LANES * bins)))
     return torch.view_as_complex(out)
 
 
-class _Shared(NamedTuple):
+class Shared(NamedTuple):
     """What does not change from call to call."""
 
     of_wave: tuple[Any, ...]  # the kernels' arguments from the window to the logarithm
     rows: int
     bins: int
     grain: int  # blocks that pay for waking a thread
+    work: int  # float32 to work in
 
 
-_known: dict[Any, _Shared] = {}
+_known: dict[Any, Shared] = {}
 _MOST_KNOWN = 64
 
 
-def _shared(window: Tensor, bank: Tensor | None, spans: Tensor | None, power: float, log: float | None) -> _Shared:
+def shared_of(window: Tensor, bank: Tensor | None, spans: Tensor | None, power: float, log: float | None) -> Shared:
     """Kept from call to call, by where the constants lie: a step of a stream takes a few microseconds.
 
     The arrays are views that see what is written into the tensors, and hold their memory: nothing else can lie there.
@@ -130,7 +130,8 @@ def _shared(window: Tensor, bank: Tensor | None, spans: Tensor | None, power: fl
         bins = window.shape[0] // 2 + 1
         rows = bins if bank is None else bank.shape[0]
         of_wave = (flat(window), *(plan(window.shape[0]) or ()), *_sums(bank, spans, rows, power, log))
-        shared = _Shared(of_wave, rows, bins, max(1, _GRAIN // (LANES * window.shape[0])))
+        work = 64 * bins + LANES * rows + LANES
+        shared = Shared(of_wave, rows, bins, max(1, _GRAIN // (LANES * window.shape[0])), work)
         if all(tensor is None or tensor.is_contiguous() for tensor in (window, bank, spans)):
             if len(_known) >= _MOST_KNOWN:
                 _known.clear()
@@ -169,8 +170,8 @@ def _shape(wave: Tensor, window: Tensor, hop_length: int, left: int, right: int)
 
 
 @cache
-def _kernel(name: str) -> Callable:
-    number = version("temporal.kernels.bands._vectors", "temporal.kernels._float32")
+def kernel(name: str) -> Callable:
+    number = version("temporal.kernels.bands._vectors", "temporal.kernels.bands._lone", "temporal.kernels._float32")
     return announced(getattr(_loops, f"make_{name}")(number), f"spectrograms, {name.replace('_', ' ')}")
 
 

@@ -1,34 +1,21 @@
 """One step of a stream on the CPU: the outputs and the history of the next step, in one compiled call.
 
-A step's products take a microsecond or ten, and so does every call of torch. So the loops are given addresses, which cost
-a hundredth of an array that numba has to unpack.
+A step's products take a microsecond or ten, and so does every call of torch. So the loops are given addresses.
 """
 
 # numba gives a function that it compiles its context, and a variable its type: mypy sees neither.
 # mypy: disable-error-code="call-arg, var-annotated"
 
-from typing import Any
-
 import numba
 import numpy as np
-from numba import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import register_jitable
 
+from .._float32 import floats_at
 from ._loops import _apply
 
 __all__ = ["make_step"]
 
 _SUM = ("reassoc", "contract")  # sums in any order, in vectors; NaN stays
-
-
-@intrinsic
-def _floats(typing_context, address):
-    """The float32 at an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.float32)(address), generate
 
 
 @numba.njit(fastmath=set(_SUM), error_model="numpy")
@@ -69,13 +56,13 @@ def make_step(version: int):
     def step(x, history, weight, bias, y, after, past, count, dilation, batch, inputs, outputs, depthwise, kind):
         _ = version
         row = batch * inputs
-        now = numba.carray(_floats(x), row)
-        taps = numba.carray(_floats(weight), outputs * count * (1 if depthwise else inputs))
-        before = numba.carray(_floats(history), past * row)
-        sums = numba.carray(_floats(bias), outputs)
-        out = numba.carray(_floats(y), batch * outputs)
+        now = numba.carray(floats_at(x), row)
+        taps = numba.carray(floats_at(weight), outputs * count * (1 if depthwise else inputs))
+        before = numba.carray(floats_at(history), past * row)
+        sums = numba.carray(floats_at(bias), outputs)
+        out = numba.carray(floats_at(y), batch * outputs)
         if after != 0:
-            later = numba.carray(_floats(after), past * row)
+            later = numba.carray(floats_at(after), past * row)
             later[: (past - 1) * row] = before[row:]
             later[(past - 1) * row :] = now
         met, done = np.empty(inputs * count, np.float32), np.empty(outputs, np.float32)

@@ -14,6 +14,7 @@ from ._engine import build_basis, convolve, pick_engine
 from ._framing import Count, Framing, FramingState
 from ._precision import full_precision
 from ._stage import FrontEnd
+from ._step import OnePass, step
 from ._window import build_window, check_sizes, check_window
 
 __all__ = ["SpectralFrontEnd"]
@@ -77,6 +78,10 @@ class SpectralFrontEnd(DerivedConstants, FrontEnd):
         """Complex spectra [..., frames, n_fft // 2 + 1] -> [..., bins, frames]."""
         raise NotImplementedError
 
+    def _one_pass(self) -> OnePass | None:
+        """What `spectrogram` needs where it does all of the layer's work; None where it does not."""
+        return None
+
     def frames(self, samples: Count) -> Count:
         """The exact number of frames that so many samples give; an int, or an integer tensor of any shape.
 
@@ -93,6 +98,8 @@ class SpectralFrontEnd(DerivedConstants, FrontEnd):
         """The frames that are complete now, and the end of the signal that later frames reach back to."""
         if state is None:
             self._check_streams()
+        elif (given := step(self, self._framing, chunk, state, **absorbed)) is not None:
+            return given
         samples, state = self._framing.stream(self._read(chunk), state)
         return self._transform(samples, **absorbed), state
 

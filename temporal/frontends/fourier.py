@@ -12,6 +12,7 @@ from ._arguments import choice, positive_int, real
 from ._bins import FREQUENCY_SCALES, bin_frequencies, bins_that_fit, check_scale_range
 from ._precision import full_precision
 from ._spectral import SpectralFrontEnd
+from ._step import OnePass
 from .levels import logarithm_of_powers
 
 __all__ = ["STFT"]
@@ -160,6 +161,10 @@ class STFT(SpectralFrontEnd):
             return super()._bin_frequencies(device)
         hz = bin_frequencies(self.freq_scale, self.n_bins, self.fmin, self.fmax, self.bins_per_octave, device)
         return hz / self.sample_rate
+
+    def _one_pass(self) -> OnePass | None:
+        power = _POWER.get(self.output)
+        return None if power is None or self.engine != "fft" or self.trainable else (self.window, None, None, power)
 
     def _transform(self, samples: Tensor, left: int = 0, right: int = 0, log: float | None = None) -> Tensor:
         power = _POWER.get(self.output)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from temporal.kernels import use
-from temporal.kernels.bands import _plan, bands, magnitude, spans, spectrogram
+from temporal.kernels.bands import _plan, bands, magnitude, spans, spectrogram, step_of
 
 
 def bank_of(count, bins, dtype=torch.float32):
@@ -286,3 +286,41 @@ def test_vmap_takes_the_plain_form():
     wave, window = torch.randn(3, 300), torch.hann_window(64)
     mapped = torch.func.vmap(lambda x: spectrogram(x, window, None, 16))(wave)
     torch.testing.assert_close(mapped, spectrogram(wave, window, None, 16), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_fft", [2, 4, 6, 8, 16, 48, 64, 128, 400, 512, 1024, 2048])
+@pytest.mark.parametrize("log", [None, 1e-6])
+@pytest.mark.parametrize("power", [2.0, 1.0])
+def test_a_step_has_the_bits_of_the_whole(n_fft, log, power):
+    """One frame goes a way of its own where n_fft is a power of two."""
+    window, hop, bins = torch.rand(n_fft), n_fft // 3 + 1, n_fft // 2 + 1
+    bank = torch.rand(7, bins)
+    bank[:, : bins // 4] = bank[3, bins // 2 :] = 0
+    for options in ({"bank": None, "spans": None}, {"bank": bank, "spans": spans(bank)}, {"bank": bank, "spans": None}):
+        step = step_of(window, hop_length=hop, power=power, log=log, **options)
+        for frames, start, over in ((1, 3, hop - 1), (1, 0, 0), (2, 1, 0), (16, 0, hop - 1)):
+            wave = torch.randn(start + n_fft + (frames - 1) * hop + over)
+            given, kept, after = step(wave[: n_fft // 2].clone(), wave[n_fft // 2 :].clone(), start)
+            assert torch.equal(
+                given, spectrogram(wave[start:], window, hop_length=hop, power=power, log=log, **options)
+            )
+            assert given.shape[-1] == frames
+            place = start + frames * hop
+            assert torch.equal(kept, wave[place:]) and after == max(0, place - wave.shape[-1])
+
+
+def test_a_step_waits_for_its_frame():
+    step = step_of(torch.ones(8), None, 4, spans=None, power=2.0, log=None)
+    frames, kept, start = step(torch.arange(3.0), torch.arange(3.0, 7.0), 0)
+    assert frames.shape == (5, 0) and kept.tolist() == list(range(7)) and start == 0
+    frames, kept, start = step(kept, torch.ones(0), 11)
+    assert frames.shape == (5, 0) and kept.shape == (0,) and start == 4
+    assert step(torch.zeros(3), torch.zeros(8 + 16 * 4), 0) is None  # 17 frames
+
+
+@pytest.mark.parametrize(
+    "window, power",
+    [(torch.ones(7), 2.0), (torch.ones(8), 1.5), (torch.ones(8).double(), 2.0), (torch.ones(16)[::2], 2.0)],
+)
+def test_there_is_no_step_for_everything(window, power):
+    assert step_of(window, None, 4, spans=None, power=power, log=None) is None
