@@ -78,7 +78,7 @@ def _fill():
                 row, target = values[lag * _BLOCK :], out[lag * count + begin :]
                 for k in range(n):
                     g = row[k] / total[k]
-                    target[k] = w[k] * (g if g > _LEAST else np.float32(0))
+                    target[k] = w[k] * (np.float32(0) if g <= _LEAST else g)  # NaN stays
 
     return announced(fill, "gaussian delays, forward")
 

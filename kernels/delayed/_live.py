@@ -50,7 +50,7 @@ def shares(delay: Tensor, sigma: Tensor, max_delay: int, kernel: str, count: int
     delay = delay.clamp(0, max_delay)
     around_nearest = count == 1 or kernel == "rounded"
     first = nearest(delay) - count // 2 if around_nearest else (delay - count / 2).ceil()
-    first = first.clamp(0, max_delay + 1 - count)
+    first = first.nan_to_num(0.0).clamp(0, max_delay + 1 - count)  # a place to read, whose shares are NaN
     lags = first.unsqueeze(-1) + torch.arange(count, device=delay.device, dtype=delay.dtype)
     return first, spread_at(lags, delay, sigma, max_delay, kernel)
 

@@ -266,6 +266,18 @@ def test_a_nan_stays_in_its_sample_unless_frequencies_mix_steps():
         assert y[:, 1].isnan().any() and y[:, 0].isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["taps", "events", "frequency"])
+@pytest.mark.parametrize("sigma", [0.0, 0.5])
+def test_a_delay_that_is_nan_makes_its_output_nan(name, sigma, chosen):
+    """And no other; it is a place to read from, too, and must be one that is there."""
+    chosen(name)
+    history, weight, delay, pull = drawn(40, 4, 6, 5, 1, 8, torch.float32)
+    delay[2, 3] = math.nan
+    y, of_history, of_weight, of_delay, _ = everything(history, weight, delay, sigma, pull, 8, "gaussian")
+    assert y[:, :, 2].isnan().all() and y[:, :, [0, 1, 3, 4]].isfinite().all()
+    assert of_history.isnan().any() and of_weight[2].isnan().any()
+
+
 # --- dcls 0.1.1, at the size of a training ---
 
 
