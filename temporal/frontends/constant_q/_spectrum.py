@@ -6,6 +6,7 @@ large factors. The constants depend on the hop only, so any length is served by 
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from .._framing import take
 from ._plan import Decimator
 
 __all__ = ["decimate", "good_size"]
+
+_SHORT = 1 << 16  # bins of a response that is kept: all of them together take 8 MB
 
 
 def decimate(padded: Tensor, hop: int, decimators: Sequence[Decimator]) -> tuple[Tensor, ...]:
@@ -58,7 +61,7 @@ def _decimate(padded: Tensor, hop: int, decimators: Sequence[Decimator]) -> tupl
 def _low(spectrum: Tensor, decimator: Decimator, hops: int, like: Tensor) -> Tensor:
     """The lower rate's spectrum: its bin k is also the complex conjugate of bin `length - k`."""
     length, last = hops * decimator.kept, hops * decimator.edge // 2
-    low = spectrum[..., : last + 1] * _response(decimator, torch.arange(last + 1, device=like.device), hops, like)
+    low = spectrum[..., : last + 1] * _responses(decimator, last, hops, like)
     if decimator.edge < decimator.kept:
         return low
     half = length // 2
@@ -107,7 +110,7 @@ class _Decimate(torch.autograd.Function):
         parts = []
         for decimator, grad in zip(ctx.decimators, grads, strict=True):
             last = ctx.hops * decimator.edge // 2
-            response = _response(decimator, torch.arange(last + 1, device=grad.device), ctx.hops, grad)
+            response = _responses(decimator, last, ctx.hops, grad)
             spectrum = _unfolded(torch.fft.rfft(grad), grad.shape[-1], last)
             parts.append(spectrum * (response * (length / grad.shape[-1])))
         total, *shorter = sorted(parts, key=lambda part: part.shape[-1], reverse=True)
@@ -120,3 +123,17 @@ def _response(decimator: Decimator, bins: Tensor, hops: int, like: Tensor) -> Te
     """The low pass at bins of the long FFT."""
     frequency = bins.to(like.dtype) / (hops * decimator.hop)
     return 0.5 * torch.erfc((frequency - decimator.centre) / (decimator.deviation * math.sqrt(2)))
+
+
+def _responses(decimator: Decimator, last: int, hops: int, like: Tensor) -> Tensor:
+    """The low pass at bins 0 .. `last`, kept from call to call where that is possible and short."""
+    if type(like) is not Tensor or last >= _SHORT or torch.compiler.is_compiling():
+        return _response(decimator, torch.arange(last + 1, device=like.device), hops, like)
+    return _kept(decimator, last, hops, like.dtype, like.device)
+
+
+@lru_cache(maxsize=32)
+def _kept(decimator: Decimator, last: int, hops: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # or no graph could hold it later
+        like = torch.empty(0, dtype=dtype, device=device)
+        return _response(decimator, torch.arange(last + 1, device=device), hops, like)
