@@ -273,7 +273,7 @@ def test_a_delay_that_is_nan_makes_its_output_nan(name, sigma, chosen):
     chosen(name)
     history, weight, delay, pull = drawn(40, 4, 6, 5, 1, 8, torch.float32)
     delay[2, 3] = math.nan
-    y, of_history, of_weight, of_delay, _ = everything(history, weight, delay, sigma, pull, 8, "gaussian")
+    y, of_history, of_weight, *_ = everything(history, weight, delay, sigma, pull, 8, "gaussian")
     assert y[:, :, 2].isnan().all() and y[:, :, [0, 1, 3, 4]].isfinite().all()
     assert of_history.isnan().any() and of_weight[2].isnan().any()
 
