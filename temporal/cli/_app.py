@@ -32,6 +32,7 @@ RecipeName = (
     Literal[
         "digits",
         "commands",
+        "commands-small",
         "shd",
         "ssc",
         "gsc",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from temporal.studies import Study
     from temporal.training import Recipe
 
-StudyName = Literal["delays", "cochlea", "ingredients"] | str  # so that shells complete it
+StudyName = Literal["delays", "ingredients", "cochlea"] | str  # so that shells complete it
 
 
 @command

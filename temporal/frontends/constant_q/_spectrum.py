@@ -127,7 +127,8 @@ def _response(decimator: Decimator, bins: Tensor, hops: int, like: Tensor) -> Te
 
 def _responses(decimator: Decimator, last: int, hops: int, like: Tensor) -> Tensor:
     """The low pass at bins 0 .. `last`, kept from call to call where that is possible and short."""
-    if type(like) is not Tensor or last >= _SHORT or torch.compiler.is_compiling():
+    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    if traced or type(like) is not Tensor or last >= _SHORT:
         return _response(decimator, torch.arange(last + 1, device=like.device), hops, like)
     return _kept(decimator, last, hops, like.dtype, like.device)
 

@@ -93,7 +93,7 @@ def test_a_layer_on_these_kernels(per, monkeypatch):
     truth = outcome()
     for module in (operator, shifts):
         monkeypatch.setattr(module._BACKENDS, "choose", lambda *request: cuda)
-    monkeypatch.setattr(operator, "_way", lambda *given: (taps(0.3, 4, "gaussian"), "taps"))
+    monkeypatch.setattr(operator, "_way", lambda *given, back: (taps(0.3, 4, "gaussian"), "taps", False))
     launched = []
     monkeypatch.setattr(
         cuda.Launch, "run", lambda launch, device, run=cuda.Launch.run: launched.append(run(launch, device))
