@@ -17,9 +17,17 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .._float32 import exp
-from ._vectors import LANES, slide
+from ._vectors import LANES, ROWS, slide, slide_across, slide_window
 
-__all__ = ["make_activate", "make_differentiate", "make_packed", "make_packed_weight", "make_rows", "make_rows_weight"]
+__all__ = [
+    "make_activate",
+    "make_differentiate",
+    "make_packed",
+    "make_packed_weight",
+    "make_rows",
+    "make_rows_weight",
+    "make_windows",
+]
 
 _options: Any = {"nogil": True, "cache": True, "error_model": "numpy"}
 _STAGE = 256
@@ -50,6 +58,28 @@ def _slide(a, at, a_step, x, x_at, x_step, x_row, count, init, init_at, init_row
         x_at += done * x_row
         init_at += done * init_row
         out_at += done * out_row
+
+
+@register_jitable
+def _slide_all(a, at, x, x_at, x_step, x_row, count, init, init_at, init_row, out, out_at, out_row, rows, channels):
+    """The same for all channels; a's rows are as long, and those that begin the last vector are computed twice."""
+    whole, last = channels // LANES, channels - LANES
+    if rows == 8:
+        slide_across(
+            a, at, channels, x, x_at, x_step, x_row, count, init, init_at, init_row, out, out_at, out_row, 8, whole
+        )
+    else:
+        for index in range(whole):
+            c = index * LANES
+            _slide(
+                a, at + c, channels, x, x_at + c, x_step, x_row, count, init, init_at + c, init_row,
+                out, out_at + c, out_row, rows,
+            )  # fmt: skip
+    if channels % LANES:
+        _slide(
+            a, at + last, channels, x, x_at + last, x_step, x_row, count, init, init_at + last, init_row,
+            out, out_at + last, out_row, rows,
+        )  # fmt: skip
 
 
 @register_jitable
@@ -173,13 +203,18 @@ def make_rows(version: int):
                 tile = min(tile, (back + 1) * stride - n)
             early = count - 1 - back
             here = origin + n * step
-            for index in range(vectors):
-                c = _column(index, channels)
-                _slide(
-                    taps, early * channels + c, channels, x, here - back * stride * step + c, stride * step, step, back + 1,
-                    bias, c, 0, z, here + c, step, tile,
+            if early == 0 or history.size == 0:
+                _slide_all(
+                    taps, early * channels, x, here - back * stride * step, stride * step, step, back + 1, bias, 0, 0,
+                    z, here, step, tile, channels,
                 )  # fmt: skip
-                if early > 0 and history.size > 0:
+            else:  # vector by vector: what two share must not hear the history twice
+                for index in range(vectors):
+                    c = _column(index, channels)
+                    _slide(
+                        taps, early * channels + c, channels, x, here - back * stride * step + c, stride * step, step,
+                        back + 1, bias, c, 0, z, here + c, step, tile,
+                    )  # fmt: skip
                     _slide(
                         taps, c, channels, history, n * channels + c, stride * channels, channels, early,
                         z, here + c, step, z, here + c, step, tile,
@@ -190,6 +225,35 @@ def make_rows(version: int):
             n += tile
 
     return rows
+
+
+def make_windows(version: int):
+    """As ``make_rows``, of rows behind the ``past`` first, for ROWS taps and more: ROWS outputs of a phase at a time.
+
+    Piece n of first .. stop is phase n % stride of the ROWS * stride rows that begin at past + n // stride * ROWS * stride.
+    """
+
+    @numba.njit(**_options)
+    def windows(x, taps, bias, count, stride, channels, kind, backwards, z, y, total, first, stop):
+        _ = version
+        stage = np.empty(_STAGE, np.float32)
+        step = -channels if backwards else channels
+        origin = (total - 1) * channels if backwards else 0
+        past, along, whole = (count - 1) * stride, stride * step, channels // LANES
+        for piece in range(first, stop):
+            n = past + piece // stride * ROWS * stride + piece % stride
+            here = origin + n * step
+            early = here - past * step
+            slide_window(taps, 0, channels, x, early, along, count, bias, 0, z, here, along, whole)
+            if channels % LANES:  # those that begin the last vector twice
+                c = channels - LANES
+                slide_window(taps, c, channels, x, early + c, along, count, bias, c, z, here + c, along, 1)
+            if kind > 0:
+                for p in range(ROWS):
+                    low = here + p * along
+                    _apply_aside(z[low:], y[low:], channels, kind, stage)
+
+    return windows
 
 
 def make_rows_weight(version: int):

@@ -15,7 +15,7 @@ from . import _dense, frequency, reference
 from ._activations import KINDS, activate, differentiated, flat, kernel
 from ._little import convolve as convolve_little
 from ._little import pays as little
-from ._vectors import LANES
+from ._vectors import LANES, ROWS
 
 __all__ = ["backward", "convolve_little", "forward", "little", "step"]
 
@@ -174,7 +174,9 @@ def _depthwise(
     sums = np.zeros(channels, np.float32) if bias is None else flat(bias)
     arguments = (flat(x), flat(history), flat(weight[:, 0].t()), sums, count, stride, channels, kind, backwards)
     results, phases, vectors = (flat(z), flat(y)), -(-total // stride), -(-channels // LANES)
-    if _packs(count, phases):
+    early = min(total, (count - 1) * stride)
+    # Windows begin behind the rows that look back before the first: where these are many, phases are packed.
+    if _packs(count, phases) and 4 * early > total:
         piece = _piece(count + phases, vectors)
         run, size = kernel("packed"), (8 + piece * (2 * count + phases)) * LANES
 
@@ -183,9 +185,16 @@ def _depthwise(
                 run(*arguments, *results, z is not y, total, piece, work, first, stop)
 
         share(task, -(-vectors // piece) * min(stride, total), max(1, _GRAIN // (count * phases * LANES * piece)))
-    else:
-        by_rows, grain = kernel("rows"), max(1, _GRAIN // (count * channels))
-        share(lambda first, stop: by_rows(*arguments, *results, total, first, stop), total, grain)
+        return
+    # Row after row; and of many taps, ROWS rows of a phase at a time where all taps meet an input.
+    by_rows, grain = kernel("rows"), max(1, _GRAIN // (count * channels))
+    blocks = (total - early) // (ROWS * stride) if count >= ROWS else 0
+    behind = early + blocks * ROWS * stride
+    for begin, end in ((0, early), (behind, total)) if blocks else ((0, total),):
+        share(lambda n, stop, b=begin: by_rows(*arguments, *results, total, b + n, b + stop), end - begin, grain)  # type: ignore[misc]
+    if blocks:
+        in_windows, given = kernel("windows"), (arguments[0], *arguments[2:])
+        share(lambda n, stop: in_windows(*given, *results, total, n, stop), blocks * stride, max(1, grain // ROWS))
 
 
 def _depthwise_weight(grad: Tensor, x: Tensor, history: Tensor | None, stride: int, shape: torch.Size) -> Tensor:

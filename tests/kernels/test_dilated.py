@@ -1,5 +1,6 @@
 """Causal dilated convolutions: the reference against sums written out, every backend against the reference."""
 
+import math
 import threading
 
 import pytest
@@ -97,6 +98,27 @@ def both(given, dilation, groups, activation="none", needs=(True,) * 4):
 def test_depthwise(shape, taps, dilation, history):
     steps, batch, channels = shape
     both(tensors(steps, batch, channels, channels, taps, dilation, channels, history=history), dilation, channels)
+
+
+@pytest.mark.parametrize("activation", ["none", "silu"])
+@pytest.mark.parametrize("history", [False, True])
+@pytest.mark.parametrize(("taps", "dilation"), [(8, 1), (9, 4), (40, 1), (21, 2)])
+@pytest.mark.parametrize("shape", [(400, 2, 36), (700, 1, 16)], ids=str)
+def test_depthwise_windows(shape, taps, dilation, history, activation):
+    """Many rows behind those that look back before the first, and some left over."""
+    steps, batch, channels = shape
+    given = tensors(steps, batch, channels, channels, taps, dilation, channels, history=history)
+    both(given, dilation, channels, activation)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_what_is_not_finite_meets_its_own_outputs_alone(value):
+    x, weight, *_ = tensors(300, 2, 20, 20, 9, 1, 20)
+    x[150, 1, 3] = value
+    spoilt = ~causal_conv(x, weight, groups=20, dilation=3).isfinite()
+    expected = torch.zeros_like(spoilt)
+    expected[150:175:3, 1, 3] = True
+    assert spoilt.equal(expected)
 
 
 @pytest.mark.parametrize("history", [False, True])
