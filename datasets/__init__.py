@@ -35,7 +35,7 @@ else:
     from .spike_augment import Blend, ChannelMask, ChannelShift, SpikeDrop, SpikeJitter, StepMask, StepShift
     from .spikes import SHD, SSC, SpikeBatch, SpikeRecording, collate_spikes
     from .spoken_digits import SpokenDigits
-    from .stretch import Gain, Stretch
+    from .stretch import Equalize, Gain, Stretch
 
     __all__ = [
         "SHD",
@@ -54,6 +54,7 @@ else:
         "ChannelShift",
         "Conversion",
         "DownloadError",
+        "Equalize",
         "Events",
         "EventsError",
         "EventsWriter",

@@ -14,6 +14,7 @@ from temporal.datasets import (
     Blend,
     ChannelMask,
     ChannelShift,
+    Equalize,
     Gain,
     Noise,
     SpikeBatch,
@@ -48,7 +49,7 @@ def augmentation_of(recipe: Recipe, data: AnyData) -> SoundAugmentation | SpikeA
 class SoundAugmentation:
     """Augmentations of sound, drawn from (seed, epoch, recording).
 
-    Level, shift and noise change the waveforms; tempo, voice and masks change the frames, where they are cheap.
+    Level, microphone, shift and noise change the waveforms; tempo, voice and masks change the frames, where they are cheap.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class SoundAugmentation:
     ) -> None:
         self.seed = seed
         self.gain = Gain(vary.gain)
+        self.equalize = Equalize(vary.equalize, sample_rate)
         self.shift = TimeShift(round((vary.shift + vary.lead) * sample_rate), round(vary.shift * sample_rate))
         self.background = None
         if vary.background is not None and len(recorded):
@@ -74,7 +76,8 @@ class SoundAugmentation:
     def signals(self, batch: Batch, epoch: int, silent: int = 0) -> tuple[Tensor, Tensor, Draws]:
         """(wave [B + S, samples], lengths [B + S], generators): the batch's recordings, then S ``silent`` of noise alone."""
         draws = generators_for(self.seed, epoch, batch.indices)
-        wave, lengths = self.shift(self.gain(batch.wave, draws), batch.lengths, draws)
+        wave = self.equalize(self.gain(batch.wave, draws), batch.lengths, draws)
+        wave, lengths = self.shift(wave, batch.lengths, draws)
         if silent:  # as long as some of the others; their draws are those of no recording
             draws += generators_for(self.seed, epoch, -2 - batch.indices[:silent])
             wave = torch.cat([wave, wave.new_zeros(silent, wave.shape[1])])

@@ -68,6 +68,7 @@ class Augment:
     Args:
         shift: largest shift in time to either side, in seconds.
         gain: largest change of level to either side, in dB.
+        equalize: the same at single frequencies, in dB: another microphone; see :class:`temporal.datasets.Equalize`.
         lead: longest silence put before a recording on top of that, in seconds, so that a word is known in a stream.
         noise: signal to noise at the loudest noise that is added, in dB; the softest is 50 dB softer.
         background: the same for recorded noise, the softest 20 dB softer, where the data set has a folder of it.
@@ -83,6 +84,7 @@ class Augment:
     shift: float = 0.1
     lead: float = 0.0
     gain: float = 0.0
+    equalize: float = 0.0
     noise: float | None = None
     background: float | None = None
     background_share: float = 0.8
@@ -228,6 +230,7 @@ class Recipe:
             ("optimizer.warmup", self.optimizer.warmup, 0 < self.optimizer.warmup < 1, "above 0, below 1"),
             ("augment.shift", sound.shift, sound.shift >= 0, "0 or more seconds"),
             ("augment.gain", sound.gain, sound.gain >= 0, "0 or more dB"),
+            ("augment.equalize", sound.equalize, 0 <= sound.equalize < math.inf, "0 or more dB"),
             ("augment.lead", sound.lead, sound.lead >= 0, "0 or more seconds"),
             ("augment.silence", sound.silence, 0 <= sound.silence <= 1, "0..1"),
             ("augment.background_share", sound.background_share, 0 <= sound.background_share <= 1, "0..1"),

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import torch
 
+from temporal.datasets import Equalize, Gain, generators_for
 from temporal.models import DelayedLIF, Mel
 from temporal.training import Augment, Data, Progress, Recipe, evaluate, find_recipe, train
 from temporal.training._augment import SoundAugmentation, augmentation_of
@@ -76,6 +77,20 @@ def test_recorded_noise_lies_at_the_stated_ratio(recipe):
     noise = (wave[:, :1600] - batch.wave).square().mean().sqrt()
     ratio = 20 * torch.log10(batch.wave.square().mean().sqrt() / noise)
     assert 0 <= ratio <= 20
+
+
+def test_another_microphone_is_heard_before_noise_is_added(recipe):
+    """The recording of the right length, with other levels over frequencies; no draw is taken where nothing is asked for."""
+    quiet = recipe.override({"augment.background_share": 0.0})
+    data = open_part(quiet, "train")
+    batch = gather(data, [3])
+    wave, lengths, _ = augmentation_of(quiet, data).signals(batch, 0)
+    heard, same, _ = augmentation_of(quiet.override({"augment.equalize": 12.0}), data).signals(batch, 0)
+    assert torch.equal(wave, batch.wave) and torch.equal(lengths, same)
+    draws = generators_for(quiet.seed, 0, batch.indices)
+    Gain(0.0)(batch.wave, draws)  # is drawn first
+    assert torch.equal(heard, Equalize(12.0, 16000)(batch.wave, batch.lengths, draws))
+    assert not torch.equal(heard, wave)
 
 
 def test_without_a_folder_of_noise_none_is_mixed_in_and_that_is_said(recipe, words, tmp_path, capsys):
