@@ -22,6 +22,7 @@ else:
     from ._download import DownloadError
     from ._events_file import Events, EventsError
     from ._events_writer import EventsWriter, write_events
+    from .acoustics import Equalize, Reverb
     from .audio import Audio, AudioError, AudioHeader, read_audio, read_header
     from .augment import BandMask, TimeMask, TimeShift
     from .background import BackgroundNoise
@@ -35,7 +36,7 @@ else:
     from .spike_augment import Blend, ChannelMask, ChannelShift, SpikeDrop, SpikeJitter, StepMask, StepShift
     from .spikes import SHD, SSC, SpikeBatch, SpikeRecording, collate_spikes
     from .spoken_digits import SpokenDigits
-    from .stretch import Equalize, Gain, Stretch
+    from .stretch import Gain, Stretch
 
     __all__ = [
         "SHD",
@@ -61,6 +62,7 @@ else:
         "Gain",
         "Noise",
         "Recording",
+        "Reverb",
         "SpeechCommands",
         "SpikeBatch",
         "SpikeDrop",

@@ -1,4 +1,4 @@
-"""Augmentations that change how something was said and heard, not what: tempo, size of the voice, level, microphone."""
+"""Augmentations that change how something was said, not what: its tempo, the size of the voice, its level."""
 
 import math
 from collections.abc import Sequence
@@ -8,9 +8,7 @@ from torch.nn.functional import grid_sample
 
 from .augment import check_generators
 
-__all__ = ["Equalize", "Gain", "Stretch"]
-
-_REACH = 0.0125  # seconds to either side that the response of a microphone lasts
+__all__ = ["Gain", "Stretch"]
 
 
 class Stretch:
@@ -97,71 +95,3 @@ class Gain:
         check_generators("Gain", wave, generators)
         draws = torch.stack([torch.rand(1, generator=g) for g in generators]).to(wave) * 2 - 1
         return wave * 10 ** (draws * (self.decibels / 20))
-
-
-class Equalize:
-    """Hear each recording through another microphone: a filter whose response is a smooth random curve.
-
-    Y(f) = X(f) * 10^(c(f) / 20),  c linear in mel(f) between points, uniform in +-decibels at each of them
-
-    The points lie at equal distances on the (HTK) mel scale, from 0 to half of the sample rate. The filter has no delay and
-    is 25 ms long: what happens to a recording does not depend on how long the others of its batch are.
-
-    Args:
-        decibels: largest change of level at a frequency, in dB, >= 0.
-        sample_rate: in Hz, > 0.
-        points: how many, >= 2: 2 are a tilt, more are bumps, too.
-    Shape:
-        wave: [B, samples]. lengths: [B] in samples. Returns [B, samples], zero beyond the lengths.
-    Raises:
-        ValueError: an argument out of its range, or not one generator per recording.
-
-    Example:
-        >>> from temporal.datasets import generators_for
-        >>> click = torch.nn.functional.pad(torch.ones(2, 1), (400, 399))
-        >>> heard = Equalize(6.0, 8000)(click, torch.tensor([800, 800]), generators_for(0, 0, [0, 1]))
-        >>> level = 20 * torch.fft.rfft(heard).abs().log10()
-        >>> heard.shape, bool((level.abs() < 6.5).all()), bool(level.std(1).min() > 0.5)
-        (torch.Size([2, 800]), True, True)
-    """
-
-    def __init__(self, decibels: float, sample_rate: float, points: int = 5):
-        for name, value, good, right in (
-            ("decibels", decibels, 0 <= decibels < math.inf, "at least 0"),
-            ("sample_rate", sample_rate, 0 < sample_rate < math.inf, "above 0 Hz"),
-            ("points", points, points >= 2, "at least 2"),
-        ):
-            if not good:
-                raise ValueError(f"Equalize: {name}={value} must be {right}")
-        self.decibels, self.sample_rate, self.points = decibels, sample_rate, points
-        self.reach = max(1, round(_REACH * sample_rate))
-        grid = torch.linspace(0, sample_rate / 2, 8 * self.reach + 1)
-        self._place = (1 + grid / 700).log() / math.log1p(sample_rate / 1400) * (points - 1)  # in points from the first
-
-    def __call__(
-        self, wave: torch.Tensor, lengths: torch.Tensor, generators: Sequence[torch.Generator]
-    ) -> torch.Tensor:
-        check_generators("Equalize", wave, generators)
-        if not self.decibels or not wave.numel():
-            return wave
-        draws = torch.stack([torch.rand(self.points, generator=g) for g in generators]) * 2 - 1
-        taps = self._taps(draws * self.decibels).to(wave)
-        size = _fast(wave.shape[1] + 2 * self.reach)
-        heard = torch.fft.irfft(torch.fft.rfft(wave, size) * torch.fft.rfft(taps, size), size)
-        heard = heard[:, self.reach : self.reach + wave.shape[1]]
-        beyond = torch.arange(wave.shape[1], device=wave.device) >= lengths.to(wave.device)[:, None]
-        return heard.masked_fill(beyond, 0)
-
-    def _taps(self, levels: torch.Tensor) -> torch.Tensor:
-        """[B, points] in dB -> the filters [B, 2 * reach + 1], symmetric about the middle."""
-        left = self._place.long().clamp(max=self.points - 2)
-        curve = torch.lerp(levels[:, left], levels[:, left + 1], self._place - left)
-        taps = torch.fft.irfft(10 ** (curve / 20))
-        taps = torch.cat([taps[:, -self.reach :], taps[:, : self.reach + 1]], dim=1)
-        return taps * torch.hann_window(2 * self.reach + 3, periodic=False)[1:-1]
-
-
-def _fast(size: int) -> int:
-    """A length of at least ``size`` whose FFT is fast: a power of two, or three quarters of one."""
-    power = 1 << max(2, (size - 1).bit_length())
-    return power * 3 // 4 if size <= power * 3 // 4 else power

@@ -24,8 +24,8 @@ PUBLIC = {
     "temporal.cli": "main",
     "temporal.datasets": """
         Audio AudioError AudioFolder AudioHeader BackgroundNoise BandMask Batch Binning Blend BucketSampler
-        ChannelMask ChannelShift Conversion DownloadError Equalize Events EventsError EventsWriter Gain Noise Recording SHD
-        SSC SpeechCommands SpikeBatch SpikeDrop SpikeJitter SpikeRecording SpokenDigits StepMask StepShift Stretch
+        ChannelMask ChannelShift Conversion DownloadError Equalize Events EventsError EventsWriter Gain Noise Recording
+        Reverb SHD SSC SpeechCommands SpikeBatch SpikeDrop SpikeJitter SpikeRecording SpokenDigits StepMask StepShift Stretch
         TimeMask TimeShift collate collate_spikes convert_folder generator_for generators_for read_audio read_header
         spikes_of_folder write_events
     """,

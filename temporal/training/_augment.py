@@ -17,6 +17,7 @@ from temporal.datasets import (
     Equalize,
     Gain,
     Noise,
+    Reverb,
     SpikeBatch,
     SpikeDrop,
     SpikeJitter,
@@ -49,7 +50,7 @@ def augmentation_of(recipe: Recipe, data: AnyData) -> SoundAugmentation | SpikeA
 class SoundAugmentation:
     """Augmentations of sound, drawn from (seed, epoch, recording).
 
-    Level, microphone, shift and noise change the waveforms; tempo, voice and masks change the frames, where they are cheap.
+    Level, room, microphone, shift and noise change waveforms; tempo, voice and masks change frames, where they are cheap.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SoundAugmentation:
         self.seed = seed
         self.gain = Gain(vary.gain)
         self.equalize = Equalize(vary.equalize, sample_rate)
+        self.reverb = Reverb(vary.reverb, sample_rate, vary.reverb_share)
         self.shift = TimeShift(round((vary.shift + vary.lead) * sample_rate), round(vary.shift * sample_rate))
         self.background = None
         if vary.background is not None and len(recorded):
@@ -76,8 +78,8 @@ class SoundAugmentation:
     def signals(self, batch: Batch, epoch: int, silent: int = 0) -> tuple[Tensor, Tensor, Draws]:
         """(wave [B + S, samples], lengths [B + S], generators): the batch's recordings, then S ``silent`` of noise alone."""
         draws = generators_for(self.seed, epoch, batch.indices)
-        wave = self.equalize(self.gain(batch.wave, draws), batch.lengths, draws)
-        wave, lengths = self.shift(wave, batch.lengths, draws)
+        wave, lengths = self.reverb(self.gain(batch.wave, draws), batch.lengths, draws)
+        wave, lengths = self.shift(self.equalize(wave, lengths, draws), lengths, draws)
         if silent:  # as long as some of the others; their draws are those of no recording
             draws += generators_for(self.seed, epoch, -2 - batch.indices[:silent])
             wave = torch.cat([wave, wave.new_zeros(silent, wave.shape[1])])

@@ -69,6 +69,8 @@ class Augment:
         shift: largest shift in time to either side, in seconds.
         gain: largest change of level to either side, in dB.
         equalize: the same at single frequencies, in dB: another microphone; see :class:`temporal.datasets.Equalize`.
+        reverb: longest reverberation time of a room, in seconds; see :class:`temporal.datasets.Reverb`.
+        reverb_share: part of the recordings that are in a room, 0..1.
         lead: longest silence put before a recording on top of that, in seconds, so that a word is known in a stream.
         noise: signal to noise at the loudest noise that is added, in dB; the softest is 50 dB softer.
         background: the same for recorded noise, the softest 20 dB softer, where the data set has a folder of it.
@@ -85,6 +87,8 @@ class Augment:
     lead: float = 0.0
     gain: float = 0.0
     equalize: float = 0.0
+    reverb: float = 0.0
+    reverb_share: float = 0.5
     noise: float | None = None
     background: float | None = None
     background_share: float = 0.8
@@ -231,6 +235,8 @@ class Recipe:
             ("augment.shift", sound.shift, sound.shift >= 0, "0 or more seconds"),
             ("augment.gain", sound.gain, sound.gain >= 0, "0 or more dB"),
             ("augment.equalize", sound.equalize, 0 <= sound.equalize < math.inf, "0 or more dB"),
+            ("augment.reverb", sound.reverb, sound.reverb == 0 or 0.1 < sound.reverb < math.inf, "0, or above 0.1 s"),
+            ("augment.reverb_share", sound.reverb_share, 0 <= sound.reverb_share <= 1, "0..1"),
             ("augment.lead", sound.lead, sound.lead >= 0, "0 or more seconds"),
             ("augment.silence", sound.silence, 0 <= sound.silence <= 1, "0..1"),
             ("augment.background_share", sound.background_share, 0 <= sound.background_share <= 1, "0..1"),
