@@ -31,6 +31,7 @@ Overrides = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 RecipeName = (
     Literal[
         "digits",
+        "fsdd",
         "commands",
         "commands-small",
         "shd",

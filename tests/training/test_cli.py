@@ -118,7 +118,7 @@ def test_recipes_are_listed(capsys):
     assert run_command("recipes") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [
-        *("digits", "commands", "commands-small", "shd", "ssc", "gsc", "fsdd-cochlea", "fsdd-mel"),
+        *("digits", "fsdd", "commands", "commands-small", "shd", "ssc", "gsc", "fsdd-cochlea", "fsdd-mel"),
         *("shd-published", "ssc-published", "gsc-published"),
     ]
     assert run_command("recipes", "--json") == 0
